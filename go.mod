@@ -1,0 +1,3 @@
+module github.com/datastore-csi/datastore-csi
+
+go 1.26.0
