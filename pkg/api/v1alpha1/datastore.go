@@ -1,0 +1,180 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Datastore is a named pool of storage of one type. The administrator writes its spec; the controller
+// writes its status.
+//
+// +kubebuilder:object:root=true
+type Datastore struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   DatastoreSpec   `json:"spec"`
+	Status DatastoreStatus `json:"status,omitempty"`
+}
+
+// DatastoreType names a type of datastore; its settings stand in the spec under the same name.
+type DatastoreType string
+
+// The types of datastore.
+const (
+	// TypeDirectory carves volumes out of a directory of a mounted file system.
+	TypeDirectory DatastoreType = "directory"
+)
+
+// DatastoreSpec is what an administrator says of a datastore.
+type DatastoreSpec struct {
+	Type DatastoreType `json:"type"`
+
+	// Directory holds the settings of type directory.
+	Directory *DirectorySpec `json:"directory,omitempty"`
+
+	// Hosts that have this datastore: a pool on each. Empty means every host.
+	Hosts []string `json:"hosts,omitempty"`
+
+	Capacity CapacityPolicy `json:"capacity,omitempty"`
+	Volumes  VolumeDefaults `json:"volumes,omitempty"`
+
+	// AllowedNamespaces are the namespaces whose claims may use the datastore. Empty means all.
+	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
+
+	// State Inactive closes the pool: nothing is made, staged or deleted on it. What is mounted stays.
+	State DatastoreState `json:"state,omitempty"`
+
+	// Maintenance Cordon refuses new volumes and expansions; everything else goes on.
+	Maintenance Maintenance `json:"maintenance,omitempty"`
+}
+
+// DirectorySpec are the settings of type directory.
+type DirectorySpec struct {
+	// Path of the directory on its host: absolute, with no symbolic link in it, not the root.
+	Path string `json:"path"`
+
+	// Initialize lets the driver make its marker in a directory that is not empty. What lies there
+	// already is never touched.
+	Initialize bool `json:"initialize,omitempty"`
+
+	// AdoptFrom is the machine-id of the host that the directory's disk was moved from.
+	AdoptFrom string `json:"adoptFrom,omitempty"`
+}
+
+// CapacityPolicy bounds what may be promised from a pool.
+type CapacityPolicy struct {
+	// OvercommitPercent of the pool's total may be promised; 100 is no more than there is.
+	OvercommitPercent *int32 `json:"overcommitPercent,omitempty"`
+
+	// Reserve is kept back: a share of the pool's total ("5%") or a quantity of bytes ("20Gi").
+	Reserve string `json:"reserve,omitempty"`
+
+	// WarnPercent and CriticalPercent are the shares of the pool in use at which it is reported, and
+	// at which nothing new is promised.
+	WarnPercent     *int32 `json:"warnPercent,omitempty"`
+	CriticalPercent *int32 `json:"criticalPercent,omitempty"`
+
+	// MaxVolumes bounds the number of volumes on a pool; 0 is no bound.
+	MaxVolumes int32 `json:"maxVolumes,omitempty"`
+}
+
+// VolumeDefaults hold for the datastore's volumes where a StorageClass says nothing.
+type VolumeDefaults struct {
+	Provisioning Provisioning `json:"provisioning,omitempty"`
+	Format       VolumeFormat `json:"format,omitempty"`
+	OnDelete     DeletePolicy `json:"onDelete,omitempty"`
+}
+
+// Provisioning says when a volume takes its space.
+type Provisioning string
+
+// Thin takes space when it is written, Thick when the volume is made.
+const (
+	Thin  Provisioning = "Thin"
+	Thick Provisioning = "Thick"
+)
+
+// VolumeFormat says what a volume is on a datastore that is a file system.
+type VolumeFormat string
+
+// FormatImage is a raw image file, attached as a loop device.
+const FormatImage VolumeFormat = "Image"
+
+// DeletePolicy says what becomes of a volume's data when it is deleted.
+type DeletePolicy string
+
+// DeleteData removes it.
+const DeleteData DeletePolicy = "Delete"
+
+// DatastoreState is the administrator's switch of a pool.
+type DatastoreState string
+
+// The states of a datastore.
+const (
+	StateActive   DatastoreState = "Active"
+	StateInactive DatastoreState = "Inactive"
+)
+
+// Maintenance is what an administrator has in mind with a datastore.
+type Maintenance string
+
+// The kinds of maintenance.
+const (
+	MaintenanceNone Maintenance = ""
+	Cordon          Maintenance = "Cordon"
+)
+
+// DatastoreStatus is the datastore over all its hosts.
+type DatastoreStatus struct {
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// Health is the worst of the pools'.
+	Health Health `json:"health,omitempty"`
+
+	// Total, Used, Available and Provisioned are bytes, summed over the pools that answer.
+	// Available is what can still be promised.
+	Total       resource.Quantity `json:"total,omitempty"`
+	Used        resource.Quantity `json:"used,omitempty"`
+	Available   resource.Quantity `json:"available,omitempty"`
+	Provisioned resource.Quantity `json:"provisioned,omitempty"`
+
+	// Volumes counts the records that lie on the datastore.
+	Volumes int32 `json:"volumes,omitempty"`
+
+	// Hosts are those that serve a pool, sorted.
+	Hosts []string `json:"hosts,omitempty"`
+
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// ConditionReady is true where every pool of the datastore serves.
+const ConditionReady = "Ready"
+
+// Health says how a pool is.
+type Health string
+
+// The states of health, best first.
+const (
+	// Healthy pools serve everything.
+	Healthy Health = "Healthy"
+	// Warning pools serve everything; their findings want attention.
+	Warning Health = "Warning"
+	// Critical pools serve what exists and promise nothing new.
+	Critical Health = "Critical"
+	// Unavailable pools cannot be used now.
+	Unavailable Health = "Unavailable"
+)
+
+// Severity orders the states of health: 0 for Healthy, more for worse. What is unknown is worst.
+func (h Health) Severity() int {
+	switch h {
+	case Healthy:
+		return 0
+	case Warning:
+		return 1
+	case Critical:
+		return 2
+	}
+	return 3
+}

@@ -1,0 +1,57 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// DatastoreHost is a machine on which the driver runs. Its own agent writes it, all of it.
+//
+// +kubebuilder:object:root=true
+type DatastoreHost struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Status DatastoreHostStatus `json:"status,omitempty"`
+}
+
+// DatastoreHostStatus is what the agent found on its host.
+type DatastoreHostStatus struct {
+	MachineID string `json:"machineID,omitempty"`
+	BootID    string `json:"bootID,omitempty"`
+
+	// Pools by the name of their datastore.
+	Pools map[string]PoolStatus `json:"pools,omitempty"`
+}
+
+// PoolStatus is one datastore as one host sees it.
+type PoolStatus struct {
+	// UUID of the pool, as its marker on the storage says. Once known it never changes: a pool
+	// whose marker is missing or different is unavailable.
+	UUID string `json:"uuid,omitempty"`
+
+	// ObservedGeneration is the datastore's generation that this status is about.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	Health Health `json:"health"`
+
+	// Total and Used are bytes of the storage below. Own is the part of Used that is this pool's
+	// volumes, Promisable what the capacity policy allows to promise in all, Free what the storage
+	// can still take.
+	Total      resource.Quantity `json:"total,omitempty"`
+	Used       resource.Quantity `json:"used,omitempty"`
+	Own        resource.Quantity `json:"own,omitempty"`
+	Free       resource.Quantity `json:"free,omitempty"`
+	Promisable resource.Quantity `json:"promisable,omitempty"`
+
+	// Findings are sentences for the administrator: what is wrong, and what to do.
+	Findings []Finding `json:"findings,omitempty"`
+}
+
+// Finding is one thing that an administrator should know of a pool.
+type Finding struct {
+	// Reason is a word in CamelCase for machines.
+	Reason string `json:"reason"`
+	// Message is a sentence for people.
+	Message string `json:"message"`
+}

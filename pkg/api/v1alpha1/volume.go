@@ -1,0 +1,154 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// DatastoreVolume is a volume carved out of a datastore. The controller writes its spec; each part of
+// its status has one writer.
+//
+// +kubebuilder:object:root=true
+type DatastoreVolume struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   DatastoreVolumeSpec   `json:"spec"`
+	Status DatastoreVolumeStatus `json:"status,omitempty"`
+}
+
+// DatastoreVolumeSpec is the intent.
+type DatastoreVolumeSpec struct {
+	// Name is the name that CreateVolume was called with; the record's own name is the volume's ID.
+	Name      string `json:"name"`
+	Datastore string `json:"datastore"`
+	// ClusterID is the cluster that the volume belongs to; its mark on the storage carries it too.
+	ClusterID string `json:"clusterID"`
+
+	// Size in bytes, never smaller than what was asked for.
+	Size         resource.Quantity `json:"size"`
+	Provisioning Provisioning      `json:"provisioning"`
+	Format       VolumeFormat      `json:"format"`
+	Access       VolumeAccess      `json:"access"`
+
+	// Filesystem is what the worker makes on the volume; nil for a raw block volume.
+	Filesystem *FilesystemSpec `json:"filesystem,omitempty"`
+
+	// Parameters are those of CreateVolume without the provisioner's own, compared on repeats.
+	Parameters map[string]string `json:"parameters,omitempty"`
+
+	// Worker is the one host that may change the volume on its storage.
+	Worker Worker `json:"worker"`
+
+	// Attachments are the hosts that may use the volume, by name.
+	Attachments map[string]Attachment `json:"attachments,omitempty"`
+
+	// Deletion asks for the data to be removed. Nothing else does: deleting the record does not.
+	Deletion *Deletion `json:"deletion,omitempty"`
+}
+
+// VolumeAccess says how a volume may be used.
+type VolumeAccess struct {
+	Type AccessType `json:"type"`
+	// Modes that the volume was asked to support, sorted, by their names in the CSI specification.
+	Modes []string `json:"modes"`
+}
+
+// AccessType says what a consumer gets.
+type AccessType string
+
+// Filesystem volumes are mounted; Block volumes are device nodes.
+const (
+	Filesystem AccessType = "Filesystem"
+	Block      AccessType = "Block"
+)
+
+// FilesystemSpec names the file system of a volume.
+type FilesystemSpec struct {
+	// Type is ext4, xfs or btrfs.
+	Type string `json:"type"`
+	// UUID is chosen with the record, so that half a format is told from a stranger's file system.
+	UUID string `json:"uuid"`
+	// MkfsOptions are options for the tool that makes it, already checked.
+	MkfsOptions []string `json:"mkfsOptions,omitempty"`
+}
+
+// Worker names a host and counts its predecessors.
+type Worker struct {
+	Host  string `json:"host"`
+	Epoch int64  `json:"epoch,omitempty"`
+}
+
+// Attachment lets a host use a volume.
+type Attachment struct {
+	// Access is the access mode, by its name in the CSI specification.
+	Access   string `json:"access"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	// Generation of the record when the attachment was made: it tells this attachment from an
+	// earlier one of the same host.
+	Generation int64 `json:"generation"`
+}
+
+// Deletion is the order to remove a volume's data.
+type Deletion struct {
+	RequestedAt metav1.Time  `json:"requestedAt"`
+	Policy      DeletePolicy `json:"policy"`
+}
+
+// DatastoreVolumeStatus is what was found.
+type DatastoreVolumeStatus struct {
+	// Worker is written by the worker's agent.
+	Worker WorkerStatus `json:"worker,omitempty"`
+	// Nodes are written each by the host of that name, from before staging until after unstaging.
+	Nodes map[string]NodeStatus `json:"nodes,omitempty"`
+}
+
+// Phase is how far the worker has come.
+type Phase string
+
+// The phases of a volume.
+const (
+	// Pending is the phase of a record that no agent has taken up.
+	Pending Phase = ""
+	// Ready volumes can be used.
+	Ready Phase = "Ready"
+	// Rejected volumes were refused by the worker's agent: nothing was carved.
+	Rejected Phase = "Rejected"
+	// Deleted volumes are gone from the storage.
+	Deleted Phase = "Deleted"
+)
+
+// WorkerStatus is the worker's part of a volume's status.
+type WorkerStatus struct {
+	// ObservedGeneration is the record's generation that this part is about.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	Phase              Phase `json:"phase,omitempty"`
+
+	// Size in bytes that the volume has on its storage.
+	Size resource.Quantity `json:"size,omitempty"`
+	// Location is the volume's name on its storage.
+	Location string `json:"location,omitempty"`
+	// Identity is verified whenever the volume is reached.
+	Identity string `json:"identity,omitempty"`
+
+	// Failure is why the last try failed; nil after a success.
+	Failure *Failure `json:"failure,omitempty"`
+}
+
+// Failure is an error carried in a record.
+type Failure struct {
+	// Reason is the name of a kind of fault.
+	Reason string `json:"reason"`
+	// Message is a sentence for people: object, what was tried, what was found, what to do.
+	Message string `json:"message"`
+	// ObservedGeneration is the record's generation that failed.
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// NodeStatus says that a host may be using a volume.
+type NodeStatus struct {
+	// Identity of what the host reached.
+	Identity string `json:"identity,omitempty"`
+	// BootID of the host's boot in which it was reached.
+	BootID string `json:"bootID,omitempty"`
+}

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+var errUnchanged = fault.New(fault.Internal, "unchanged")
+
+// Unchanged is what the function given to Change or ChangeStatus returns where the record is already as
+// it should be: nothing is written then, and the record is returned as it is.
+func Unchanged() error { return errUnchanged }
+
+// Change gets a record, lets alter change a copy of it, and writes the copy's spec and metadata; where
+// another write came between, it begins again. An error of alter ends it and is returned as it is.
+func Change[T any, P Record[T]](ctx context.Context, t Table[T], name string, alter func(*T) error) (*T, error) {
+	return change[T, P](ctx, t, name, alter, t.Update)
+}
+
+// ChangeStatus is Change for the status.
+func ChangeStatus[T any, P Record[T]](ctx context.Context, t Table[T], name string, alter func(*T) error) (*T, error) {
+	return change[T, P](ctx, t, name, alter, t.UpdateStatus)
+}
+
+func change[T any, P Record[T]](ctx context.Context, t Table[T], name string, alter func(*T) error,
+	write func(context.Context, *T) (*T, error),
+) (*T, error) {
+	for {
+		old, err := t.Get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		record := P(old).DeepCopy()
+		if err := alter(record); errors.Is(err, errUnchanged) {
+			return old, nil
+		} else if err != nil {
+			return nil, err
+		}
+		written, err := write(ctx, record)
+		if fault.Is(err, fault.Conflict) && ctx.Err() == nil {
+			continue
+		}
+		return written, err
+	}
+}
+
+// Wait watches one record until done says so, and returns the version that it was satisfied with. A
+// record that is gone is given as nil. An error of done ends the wait and is returned as it is.
+func Wait[T any](ctx context.Context, t Table[T], name string, done func(*T) (bool, error)) (*T, error) {
+	w, err := t.Watch(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	// The first look is at the live record: a watch of one that does not exist tells nothing.
+	record, err := t.Get(ctx, name)
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	for {
+		if ok, err := done(record); ok || err != nil {
+			return record, err
+		}
+		event, err := w.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		record = event.Record
+	}
+}
