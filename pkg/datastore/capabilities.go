@@ -1,0 +1,48 @@
+package datastore
+
+import (
+	"slices"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+)
+
+// Reach says who can use a volume.
+type Reach string
+
+// ReachHost volumes can be used on the host of their pool only.
+const ReachHost Reach = "Host"
+
+// Capabilities are data: placement, the advertised CSI capabilities and the conformance suite derive
+// from them.
+type Capabilities struct {
+	AccessTypes  []v1alpha1.AccessType
+	Formats      []v1alpha1.VolumeFormat
+	Provisioning []v1alpha1.Provisioning
+	// Filesystems that the type can make on a volume.
+	Filesystems []string
+	Reach       Reach
+	// Expand tells that volumes can grow, online too.
+	Expand bool
+	// Granularity in bytes: sizes are multiples of it.
+	Granularity int64
+	// MinBytes is the smallest volume with that file system, or without one ("").
+	MinBytes func(filesystem string) int64
+}
+
+// Missing returns what the capabilities lack for a volume, as sentences that name what is allowed; none
+// means that it can be served.
+func (c Capabilities) Missing(v Volume) []string {
+	var lacks []string
+	lack := func(what, got string, allowed []string) {
+		if !slices.Contains(allowed, got) {
+			lacks = append(lacks, what+" "+quote(got)+" is not one of "+list(allowed))
+		}
+	}
+	lack("access", string(v.Access), words(c.AccessTypes))
+	lack("format", string(v.Format), words(c.Formats))
+	lack("provisioning", string(v.Provisioning), words(c.Provisioning))
+	if v.Filesystem != nil {
+		lack("file system", v.Filesystem.Type, c.Filesystems)
+	}
+	return lacks
+}
