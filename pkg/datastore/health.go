@@ -1,0 +1,68 @@
+package datastore
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+)
+
+// assess turns a measurement, or why there is none, into what the record says of the pool.
+func assess(d *v1alpha1.Datastore, s Status, err error) v1alpha1.PoolStatus {
+	out := v1alpha1.PoolStatus{ObservedGeneration: d.Generation, Health: v1alpha1.Healthy}
+	if err != nil {
+		out.Health = v1alpha1.Unavailable
+		out.Findings = []v1alpha1.Finding{{Reason: "Unavailable", Message: err.Error()}}
+		return out
+	}
+	promisable, err := d.Spec.Capacity.Promisable(s.Total, max(0, s.Used-s.Own))
+	if err != nil {
+		out.Findings = append(out.Findings, v1alpha1.Finding{Reason: "Capacity", Message: err.Error()})
+	}
+	out.Total, out.Used, out.Own = v1alpha1.Bytes(s.Total), v1alpha1.Bytes(s.Used), v1alpha1.Bytes(s.Own)
+	out.Free, out.Promisable = v1alpha1.Bytes(s.Free), v1alpha1.Bytes(promisable)
+	out.Findings = append(out.Findings, s.Findings...)
+	if len(out.Findings) > 0 {
+		out.Health = v1alpha1.Warning
+	}
+	out.Health = worse(out.Health, fullness(d.Spec.Capacity, s, &out.Findings))
+	if s.Degraded {
+		out.Health = worse(out.Health, v1alpha1.Critical)
+	}
+	return out
+}
+
+// fullness compares what is used with the administrator's thresholds.
+func fullness(c v1alpha1.CapacityPolicy, s Status, findings *[]v1alpha1.Finding) v1alpha1.Health {
+	for _, level := range []struct {
+		percent *int32
+		health  v1alpha1.Health
+		reason  string
+		then    string
+	}{
+		{c.CriticalPercent, v1alpha1.Critical, "CriticallyFull", "nothing new is promised until space is freed or added"},
+		{c.WarnPercent, v1alpha1.Warning, "NearlyFull", "free space or add some before it is critical"},
+	} {
+		if level.percent == nil || s.Total <= 0 || s.Used < v1alpha1.Percent(s.Total, *level.percent) {
+			continue
+		}
+		*findings = append(*findings, v1alpha1.Finding{Reason: level.reason, Message: fmt.Sprintf(
+			"%s of %s are used, the limit is %d%%: %s", human(s.Used), human(s.Total), *level.percent, level.then)})
+		return level.health
+	}
+	return v1alpha1.Healthy
+}
+
+func worse(a, b v1alpha1.Health) v1alpha1.Health {
+	if a.Severity() >= b.Severity() {
+		return a
+	}
+	return b
+}
+
+// human writes bytes in whole mebibytes, which is exact enough for a sentence.
+func human(n int64) string {
+	const mebibyte = 1 << 20
+	return resource.NewQuantity(n/mebibyte*mebibyte, resource.BinarySI).String()
+}

@@ -1,0 +1,210 @@
+package datastore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+// settle is how long a monitor waits after it was woken, so that a burst of changes is measured once.
+const settle = 300 * time.Millisecond
+
+// monitor opens and measures one pool.
+type monitor struct {
+	set  *Set
+	name string
+	stop context.CancelFunc
+
+	kick  chan struct{}
+	first chan struct{} // closed after the first measurement
+
+	mu        sync.Mutex
+	datastore *v1alpha1.Datastore
+	uuid      string
+	pool      Pool // nil while it is not open
+	openedFor *v1alpha1.Datastore
+	volumes   inUse
+	status    v1alpha1.PoolStatus
+	err       error
+	began     time.Time // of the measurement that runs; zero when none does
+}
+
+func newMonitor(s *Set, d *v1alpha1.Datastore, uuid string) *monitor {
+	return &monitor{
+		set: s, name: d.Name, datastore: d, uuid: uuid,
+		kick: make(chan struct{}, 1), first: make(chan struct{}),
+		status:  v1alpha1.PoolStatus{UUID: uuid, Health: v1alpha1.Unavailable},
+		volumes: inUse{ids: map[string]bool{}},
+		err:     fault.New(fault.Unavailable, "it was not measured yet; try again"),
+	}
+}
+
+func (m *monitor) apply(d *v1alpha1.Datastore) {
+	m.mu.Lock()
+	m.datastore = d
+	m.mu.Unlock()
+	m.wake()
+}
+
+func (m *monitor) wake() {
+	select {
+	case m.kick <- struct{}{}:
+	default:
+	}
+}
+
+// await waits for the first measurement, no longer than the set's patience.
+func (m *monitor) await(ctx context.Context) {
+	select {
+	case <-m.first:
+		return
+	default:
+	}
+	patience := time.NewTimer(m.set.config.Patience)
+	defer patience.Stop()
+	select {
+	case <-m.first:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+}
+
+func (m *monitor) run(ctx context.Context) {
+	once := sync.OnceFunc(func() { close(m.first) })
+	for {
+		m.measure(ctx)
+		once()
+		m.set.tell()
+		if !m.pause(ctx) {
+			return
+		}
+	}
+}
+
+// pause waits for the next measurement and tells whether there is one.
+func (m *monitor) pause(ctx context.Context) bool {
+	interval := time.NewTimer(m.set.config.Interval)
+	defer interval.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-interval.C:
+		return true
+	case <-m.kick:
+	}
+	burst := time.NewTimer(settle)
+	defer burst.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-burst.C:
+		return true
+	}
+}
+
+// measure opens the pool where it is not open for the present spec, and takes its status.
+func (m *monitor) measure(ctx context.Context) {
+	m.mu.Lock()
+	m.began = m.set.config.Tools.Now()
+	d, pool, uuid := m.datastore, m.pool, m.uuid
+	if !samePlace(m.openedFor, d) {
+		pool = nil
+	}
+	m.mu.Unlock()
+
+	var status Status
+	err := inactive(d)
+	if err == nil && pool == nil {
+		pool, err = m.open(ctx, d, uuid)
+	}
+	if err == nil {
+		status, err = pool.Status(ctx)
+	}
+	report := assess(d, status, err)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.began = time.Time{}
+	m.err = err
+	if inactive(d) != nil {
+		pool = nil
+	}
+	m.pool, m.openedFor = pool, d
+	if status.UUID != "" {
+		m.uuid = status.UUID
+	}
+	report.UUID = m.uuid
+	m.status = report
+}
+
+// samePlace tells whether two versions of a datastore are opened in the same way. What else may change in
+// a spec is policy, which an open pool need not know.
+func samePlace(a, b *v1alpha1.Datastore) bool {
+	return a != nil && a.Spec.Type == b.Spec.Type && equality.Semantic.DeepEqual(a.Spec.Directory, b.Spec.Directory)
+}
+
+func inactive(d *v1alpha1.Datastore) error {
+	if d.Spec.State != v1alpha1.StateInactive {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "its state is Inactive; set spec.state to Active to use it")
+}
+
+func (m *monitor) open(ctx context.Context, d *v1alpha1.Datastore, uuid string) (Pool, error) {
+	for _, t := range m.set.config.Types {
+		if t.Name != d.Spec.Type {
+			continue
+		}
+		pool, err := t.New(ctx, Config{
+			Datastore: d, ClusterID: m.set.config.ClusterID, MachineID: m.set.config.MachineID,
+			PoolUUID: uuid, Claims: &m.set.claims, Tools: m.set.config.Tools,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return &exclusive{Pool: pool, inUse: &m.volumes}, nil
+	}
+	return nil, fault.New(fault.Unavailable, "type %q is not served by this version", d.Spec.Type)
+}
+
+// get returns the pool, or why there is none.
+func (m *monitor) get() (Pool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.overdue(); err != nil {
+		return nil, err
+	}
+	if m.err != nil {
+		return nil, fault.As(fault.Unavailable, m.err)
+	}
+	return m.pool, nil
+}
+
+// overdue is the error of a pool whose measurement hangs. The lock is held.
+func (m *monitor) overdue() error {
+	if m.began.IsZero() {
+		return nil
+	}
+	took := m.set.config.Tools.Now().Sub(m.began)
+	if took < m.set.config.Patience {
+		return nil
+	}
+	return fault.New(fault.Unavailable, "its storage has not answered for %s; look at the kernel's log for what it waits for",
+		took.Round(time.Second))
+}
+
+func (m *monitor) report() v1alpha1.PoolStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := m.status
+	if err := m.overdue(); err != nil {
+		out.Health = v1alpha1.Unavailable
+		out.Findings = []v1alpha1.Finding{{Reason: "NoAnswer", Message: err.Error()}}
+	}
+	return out
+}

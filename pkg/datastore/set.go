@@ -1,0 +1,170 @@
+package datastore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+// SetConfig is what a Set needs.
+type SetConfig struct {
+	Types                []Type
+	Host                 string
+	MachineID, ClusterID string
+	Tools                Tools
+	// Interval between two measurements of a pool.
+	Interval time.Duration
+	// Patience is how long a measurement may take before the pool counts as one that does not answer.
+	Patience time.Duration
+}
+
+// Set keeps this host's pools: it opens them, measures them, and hands them out. Each pool is opened and
+// measured in a goroutine of its own, so that one which hangs delays no other. All methods may be called
+// concurrently.
+type Set struct {
+	config  SetConfig
+	claims  Claims
+	changed chan struct{}
+
+	mu       sync.Mutex
+	monitors map[string]*monitor
+	stopped  bool
+	running  sync.WaitGroup
+}
+
+// NewSet returns an empty set.
+func NewSet(c SetConfig) *Set {
+	return &Set{config: c, changed: make(chan struct{}, 1), monitors: map[string]*monitor{}}
+}
+
+// Apply opens a datastore's pool, or brings an open one up to a changed spec. PoolUUID is the UUID that
+// the record holds of the pool, or "" where it never held one. A datastore that is not for this host is
+// removed.
+func (s *Set) Apply(ctx context.Context, d *v1alpha1.Datastore, poolUUID string) {
+	if !serves(d, s.config.Host) {
+		s.Remove(d.Name)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	if m, ok := s.monitors[d.Name]; ok {
+		m.apply(d)
+		return
+	}
+	m := newMonitor(s, d, poolUUID)
+	s.monitors[d.Name] = m
+	ctx, m.stop = context.WithCancel(ctx)
+	s.running.Go(func() { m.run(ctx) })
+}
+
+func serves(d *v1alpha1.Datastore, host string) bool {
+	for _, h := range d.Spec.Hosts {
+		if h == host {
+			return true
+		}
+	}
+	return len(d.Spec.Hosts) == 0
+}
+
+// Remove closes a datastore's pool. Its storage stays as it is.
+func (s *Set) Remove(name string) {
+	s.mu.Lock()
+	m, ok := s.monitors[name]
+	delete(s.monitors, name)
+	s.mu.Unlock()
+	if ok {
+		m.stop()
+		s.claims.Release(name)
+		s.tell()
+	}
+}
+
+// Pool returns an open pool. It waits, no longer than the set's patience, for a pool that was never
+// measured. A datastore that is not here is fault.NotFound; one that is inactive, could not be opened, or
+// does not answer is fault.Unavailable and says why.
+func (s *Set) Pool(ctx context.Context, name string) (Pool, error) {
+	s.mu.Lock()
+	m, ok := s.monitors[name]
+	s.mu.Unlock()
+	if !ok {
+		return nil, fault.New(fault.NotFound, "datastore %q has no pool on host %q", name, s.config.Host)
+	}
+	m.await(ctx)
+	pool, err := m.get()
+	return pool, fault.Wrap(err, "use datastore", name)
+}
+
+// Statuses returns what was last measured of every pool.
+func (s *Set) Statuses() map[string]v1alpha1.PoolStatus {
+	s.mu.Lock()
+	monitors := make([]*monitor, 0, len(s.monitors))
+	for _, m := range s.monitors {
+		monitors = append(monitors, m)
+	}
+	s.mu.Unlock()
+	out := make(map[string]v1alpha1.PoolStatus, len(monitors))
+	for _, m := range monitors {
+		out[m.name] = m.report()
+	}
+	return out
+}
+
+// Settle waits until every pool was measured once, or for the set's patience, whichever comes first.
+func (s *Set) Settle(ctx context.Context) {
+	s.mu.Lock()
+	monitors := make([]*monitor, 0, len(s.monitors))
+	for _, m := range s.monitors {
+		monitors = append(monitors, m)
+	}
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, s.config.Patience)
+	defer cancel()
+	for _, m := range monitors {
+		m.await(ctx)
+	}
+}
+
+// Kick has a pool measured soon: something was made or removed there.
+func (s *Set) Kick(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, ok := s.monitors[name]; ok {
+		m.wake()
+	}
+}
+
+// Changed tells that a status may have changed. It holds one token for one reader.
+func (s *Set) Changed() <-chan struct{} { return s.changed }
+
+func (s *Set) tell() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends all measurements and waits for them as long as ctx lasts: one that hangs in the kernel is
+// left behind.
+func (s *Set) Close(ctx context.Context) {
+	s.mu.Lock()
+	s.stopped = true
+	for _, m := range s.monitors {
+		m.stop()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
