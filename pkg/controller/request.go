@@ -1,0 +1,64 @@
+package controller
+
+import "github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+
+// CreateRequest asks for a volume.
+type CreateRequest struct {
+	// Name is the caller's; the same name again asks for the same volume.
+	Name string
+	Range
+	Access v1alpha1.VolumeAccess
+	// Filesystem of the capability: ext4, xfs, btrfs, or "" where the parameters or the default decide.
+	Filesystem string
+	// Parameters of the StorageClass, with the provisioner's own.
+	Parameters map[string]string
+	Topology
+}
+
+// Range is a size in bytes: at least Required, at most Limit; 0 says nothing.
+type Range struct{ Required, Limit int64 }
+
+// Topology says from where a volume must be usable, and from where it should be.
+type Topology struct {
+	// Requisite hosts: the volume must be usable from one of them. Empty is any.
+	Requisite []string
+	// Preferred hosts, best first; each is among the requisite ones where there are any.
+	Preferred []string
+}
+
+// PublishRequest asks that a host may use a volume.
+type PublishRequest struct {
+	ID, Host string
+	// Access is what the host's consumer gets, Mode the access mode by its name in the CSI
+	// specification, Filesystem the capability's or "".
+	Access     v1alpha1.AccessType
+	Mode       string
+	Filesystem string
+	ReadOnly   bool
+	// MaxVolumes that the host may use at a time; 0 is no bound.
+	MaxVolumes int64
+}
+
+// CapacityRequest asks how much can still be promised.
+type CapacityRequest struct {
+	Access     v1alpha1.VolumeAccess
+	Filesystem string
+	Parameters map[string]string
+	// Host, or "" for all.
+	Host string
+}
+
+// Capacity is an answer in bytes.
+type Capacity struct {
+	// Available is the sum over the datastores that the request matches.
+	Available int64
+	// Largest is the size of the largest single volume, Smallest of the smallest.
+	Largest, Smallest int64
+}
+
+// Page is a part of a list that is sorted by ID.
+type Page struct {
+	Volumes []*v1alpha1.DatastoreVolume
+	// Next is the token of the next page, or "" after the last.
+	Next string
+}
