@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// reportInterval bounds how long a pool that stopped answering goes unreported.
+const reportInterval = 5 * time.Second
+
+// loadHost reads this host's record, or makes it.
+func (a *Agent) loadHost(ctx context.Context) error {
+	host, err := a.config.Store.Hosts.Get(ctx, a.config.Host)
+	if fault.Is(err, fault.NotFound) {
+		host, err = a.config.Store.Hosts.Create(ctx, &v1alpha1.DatastoreHost{
+			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: "DatastoreHost"},
+			ObjectMeta: metav1.ObjectMeta{Name: a.config.Host},
+			Status:     v1alpha1.DatastoreHostStatus{MachineID: a.config.MachineID, BootID: a.config.BootID},
+		})
+	}
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reported = host.Status
+	return nil
+}
+
+// watchPools reports whenever a pool's status may have changed.
+func (a *Agent) watchPools(ctx context.Context) error {
+	tick := time.NewTicker(reportInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.config.Set.Changed():
+		case <-tick.C:
+		}
+		if err := a.report(ctx); err != nil && ctx.Err() == nil {
+			logger(ctx).Error(err, "Reporting the host's pools failed")
+		}
+	}
+}
+
+// reportPool sees to it that the record holds the UUID of an open pool.
+func (a *Agent) reportPool(ctx context.Context, name string) error {
+	a.mu.Lock()
+	known := a.reported.Pools[name].UUID != ""
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	return a.report(ctx)
+}
+
+// report writes the host's record where it has changed. A pool that is no longer served here keeps its
+// UUID as long as its datastore has a record, so that it is known when it comes back.
+func (a *Agent) report(ctx context.Context) error {
+	pools := a.config.Set.Statuses()
+	a.mu.Lock()
+	last := a.reported
+	for name, old := range last.Pools {
+		if _, served := pools[name]; !served && a.datastores[name] {
+			pools[name] = v1alpha1.PoolStatus{UUID: old.UUID, Health: v1alpha1.Unavailable, Findings: []v1alpha1.Finding{{
+				Reason: "NotServed", Message: "the datastore's hosts no longer name this one",
+			}}}
+		}
+	}
+	a.mu.Unlock()
+	if same(last, a.config.MachineID, a.config.BootID, pools) {
+		return nil
+	}
+	host, err := store.ChangeStatus(ctx, a.config.Store.Hosts, a.config.Host, func(h *v1alpha1.DatastoreHost) error {
+		if same(h.Status, a.config.MachineID, a.config.BootID, pools) {
+			return store.Unchanged()
+		}
+		h.Status = v1alpha1.DatastoreHostStatus{MachineID: a.config.MachineID, BootID: a.config.BootID, Pools: maps.Clone(pools)}
+		return nil
+	})
+	if err != nil {
+		return fault.Wrap(err, "report the pools of host", a.config.Host)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reported = host.Status
+	return nil
+}
+
+func same(s v1alpha1.DatastoreHostStatus, machineID, bootID string, pools map[string]v1alpha1.PoolStatus) bool {
+	return s.MachineID == machineID && s.BootID == bootID && equality.Semantic.DeepEqual(s.Pools, pools)
+}
