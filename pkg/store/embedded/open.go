@@ -1,0 +1,180 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// Owner is the machine that a file belongs to.
+type Owner struct {
+	Host      string // its name as the records have it
+	MachineID string // machine-id(5)
+}
+
+// Config is what Open needs. ClusterID may be empty, everything else must be given.
+type Config struct {
+	// Path of the file. Its folder must exist; the file is made with mode 0600 where there is none.
+	Path string
+	// Owner of the file, which must be the same at every opening.
+	Owner Owner
+	// ClusterID is the cluster that the records belong to. Where it is empty, the file's own is taken;
+	// a new file then gets one from NewUID.
+	ClusterID string
+	// Now is the clock for creation and deletion times.
+	Now func() time.Time
+	// NewUID makes a UUID that was never made before. It is called by one goroutine at a time.
+	NewUID func() string
+}
+
+// DB is an open file and the records in it.
+type DB struct {
+	config   Config
+	file     *bbolt.DB
+	identity identity
+	writer   *writer
+
+	datastores *table[v1alpha1.Datastore, *v1alpha1.Datastore]
+	hosts      *table[v1alpha1.DatastoreHost, *v1alpha1.DatastoreHost]
+	volumes    *table[v1alpha1.DatastoreVolume, *v1alpha1.DatastoreVolume]
+	snapshots  *table[v1alpha1.DatastoreSnapshot, *v1alpha1.DatastoreSnapshot]
+}
+
+// lockWait is how long Open waits for another process to let go of the file.
+const lockWait = time.Second
+
+// Open opens the file, or makes it, and reads all records into memory. No other process can open it
+// until Close, or until this one ends.
+//
+// Errors: fault.Precondition where the file belongs to another host, machine or cluster, or has a format
+// that is not known; fault.Busy where another process holds it; fault.DataLoss where it is damaged (it
+// is left as it is); fault.NotFound where its folder is missing; fault.Invalid for an incomplete config.
+func Open(ctx context.Context, config Config) (*DB, error) {
+	db, err := open(ctx, config)
+	if err != nil {
+		return nil, fault.Wrap(err, "open the store", config.Path)
+	}
+	return db, nil
+}
+
+func open(ctx context.Context, config Config) (*DB, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := examine(config.Path); err != nil {
+		return nil, err
+	}
+	file, err := bbolt.Open(config.Path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	if err != nil {
+		return nil, openError(config.Path, err)
+	}
+	db := newDB(config, file)
+	if err := db.load(); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	go db.writer.run()
+	return db, nil
+}
+
+func newDB(config Config, file *bbolt.DB) *DB {
+	db := &DB{config: config, file: file}
+	db.datastores = newTable[v1alpha1.Datastore](db, datastores())
+	db.hosts = newTable[v1alpha1.DatastoreHost](db, hosts())
+	db.volumes = newTable[v1alpha1.DatastoreVolume](db, volumes())
+	db.snapshots = newTable[v1alpha1.DatastoreSnapshot](db, snapshots())
+	return db
+}
+
+// load makes a new file ours or finds that this one is, and reads its records.
+func (db *DB) load() error {
+	if err := db.identify(); err != nil {
+		return err
+	}
+	return db.file.View(func(tx *bbolt.Tx) error {
+		version, err := readVersion(tx)
+		if err != nil {
+			return err
+		}
+		db.writer = newWriter(db.file, db.config.Path, version)
+		for _, t := range db.tables() {
+			if err := t.load(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// loader is a table while its file is opened and closed.
+type loader interface {
+	bucketName() string
+	load(tx *bbolt.Tx) error
+	close()
+}
+
+func (db *DB) tables() []loader {
+	return []loader{db.datastores, db.hosts, db.volumes, db.snapshots}
+}
+
+// Store returns the tables.
+func (db *DB) Store() *store.Store {
+	return &store.Store{Datastores: db.datastores, Hosts: db.hosts, Volumes: db.volumes, Snapshots: db.snapshots}
+}
+
+// ClusterID returns the cluster that the records belong to.
+func (db *DB) ClusterID() string { return db.identity.ClusterID }
+
+// Close ends the store: writes that are being committed are finished, all others and every read and
+// watch fail with fault.Unavailable. It must be called once.
+func (db *DB) Close() error {
+	db.writer.close()
+	for _, t := range db.tables() {
+		t.close()
+	}
+	return fault.Wrap(db.file.Close(), "close the store", db.config.Path)
+}
+
+func (db *DB) errClosed() error {
+	return fault.New(fault.Unavailable, "the store %s is closed", db.config.Path)
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Path == "":
+		return fault.New(fault.Invalid, "no path was given")
+	case c.Owner.Host == "":
+		return fault.New(fault.Invalid, "no host name was given")
+	case c.Owner.MachineID == "":
+		return fault.New(fault.Invalid, "no machine-id was given")
+	case c.Now == nil || c.NewUID == nil:
+		return fault.New(fault.Invalid, "no clock or no maker of UIDs was given")
+	}
+	return nil
+}
+
+// openError gives bbolt's error a kind and says what to do.
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, bbolterrors.ErrTimeout):
+		return fault.New(fault.Busy, "another datastore-csi holds it%s: end that one first, or give this one a state folder of its own", holder(path))
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.NotFound, "%w: make the folder %s first", err, filepath.Dir(path))
+	case errors.Is(err, fs.ErrPermission):
+		return fault.As(fault.Precondition, err)
+	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
+		return damaged(err)
+	}
+	return fault.As(fault.Unavailable, err)
+}
