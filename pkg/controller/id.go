@@ -1,0 +1,68 @@
+package controller
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"regexp"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+const (
+	hashPrefix = "v-"
+	hashDigits = 40
+	// maxIDBytes bounds a volume's ID from outside: Kubernetes allows 253 bytes in a record's name.
+	maxIDBytes = 253
+	// maxNameBytes bounds the name given to CreateVolume: the size limit of CSI's string fields.
+	maxNameBytes = 128
+)
+
+var (
+	hashed = regexp.MustCompile(`^v-[0-9a-f]{40}$`)
+	// handle is what an ID may look like at all. It can name no path but a file in its own folder.
+	handle = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+)
+
+// VolumeID returns the ID of the volume with that CSI name: the name itself where it is a DNS label, else
+// "v-" and 40 hexadecimal digits of its SHA-256. A name that looks like such a hash is hashed, so that no
+// name can be made to meet another's ID.
+func VolumeID(name string) string {
+	if len(validation.IsDNS1123Label(name)) == 0 && !hashed.MatchString(name) {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return hashPrefix + hex.EncodeToString(sum[:])[:hashDigits]
+}
+
+// CheckID refuses what can never be a volume's ID, as fault.Invalid.
+func CheckID(id string) error {
+	switch {
+	case id == "":
+		return fault.New(fault.Invalid, "the volume ID is missing")
+	case len(id) > maxIDBytes:
+		return fault.New(fault.Invalid, "the volume ID has %d bytes, %d are allowed", len(id), maxIDBytes)
+	case !handle.MatchString(id) || strings.Contains(id, ".."):
+		return fault.New(fault.Invalid, "%q is not a volume ID: letters, digits, '-', '_' and '.' are allowed, and no '..'", id)
+	}
+	return nil
+}
+
+// checkName refuses what cannot be a volume's name, as fault.Invalid.
+func checkName(name string) error {
+	if name == "" {
+		return fault.New(fault.Invalid, "the volume name is missing")
+	}
+	if len(name) > maxNameBytes {
+		return fault.New(fault.Invalid, "the volume name has %d bytes, %d are allowed", len(name), maxNameBytes)
+	}
+	for _, r := range name {
+		// The CSI specification forbids control characters other than white space in names.
+		if r == 0xfffd || (r < ' ' || r == 0x7f) || (r >= 0x80 && r < 0xa0) {
+			return fault.New(fault.Invalid, "the volume name %q has characters that are not printable", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package controller
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// Publish lets a host use a volume, and returns the generation of its attachment. An attachment of that
+// host which differs is fault.Exists.
+func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, error) {
+	ctx = step.WithVolume(ctx, q.ID)
+	v, err := c.Get(ctx, q.ID)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := c.config.Store.Hosts.Get(ctx, q.Host); err != nil {
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
+			return 0, fault.New(fault.NotFound, "host %q does not exist", q.Host)
+		}
+		return 0, err
+	}
+	if err := c.usable(ctx, v, q); err != nil {
+		return 0, err
+	}
+	if q.MaxVolumes > 0 && !attachedTo(v, q.Host) {
+		if err := c.reserveAttachment(q.ID, q.Host, q.MaxVolumes); err != nil {
+			return 0, err
+		}
+	}
+	v, err = store.Change(ctx, c.config.Store.Volumes, q.ID, func(v *v1alpha1.DatastoreVolume) error { return attach(v, q) })
+	if err != nil {
+		if now, lookup := c.config.Store.Volumes.Get(ctx, q.ID); lookup == nil {
+			c.account(q.ID, now)
+		}
+		return 0, fault.Wrap(err, "publish volume", q.ID)
+	}
+	return v.Spec.Attachments[q.Host].Generation, nil
+}
+
+// usable refuses what the volume, or its datastore, can never be used as.
+func (c *Controller) usable(ctx context.Context, v *v1alpha1.DatastoreVolume, q PublishRequest) error {
+	if err := Supports(v, q.Access, q.Filesystem); err != nil {
+		return err
+	}
+	d, err := c.config.Store.Datastores.Get(ctx, v.Spec.Datastore)
+	if err != nil {
+		return fault.As(fault.Unavailable, err)
+	}
+	capabilities, ok := c.capabilities(d)
+	if !ok {
+		return fault.New(fault.Unavailable, "datastore %q: type %q is not served by this version", d.Name, d.Spec.Type)
+	}
+	if lacks := missingModes(capabilities, []string{q.Mode}); lacks != "" {
+		return fault.New(fault.Invalid, "volume %q: %s", v.Name, lacks)
+	}
+	if capabilities.Reach == datastore.ReachHost && q.Host != v.Spec.Worker.Host {
+		return fault.New(fault.Precondition, "volume %q lies on host %q and can be used there only, not on host %q",
+			v.Name, v.Spec.Worker.Host, q.Host)
+	}
+	return nil
+}
+
+// Supports says, as fault.Invalid, how a volume cannot be used in a way.
+func Supports(v *v1alpha1.DatastoreVolume, access v1alpha1.AccessType, filesystem string) error {
+	switch {
+	case v.Spec.Access.Type != access:
+		return fault.New(fault.Invalid, "volume %q was made for access %s, not %s", v.Name, v.Spec.Access.Type, access)
+	case filesystem != "" && v.Spec.Filesystem != nil && filesystem != v.Spec.Filesystem.Type:
+		return fault.New(fault.Invalid, "volume %q has file system %s, not %s", v.Name, v.Spec.Filesystem.Type, filesystem)
+	}
+	return nil
+}
+
+// attach adds a host to a record's attachments.
+func attach(v *v1alpha1.DatastoreVolume, q PublishRequest) error {
+	if v.Spec.Deletion != nil || v.DeletionTimestamp != nil {
+		return fault.New(fault.Busy, "it is being deleted")
+	}
+	if v.Status.Worker.Phase != v1alpha1.Ready {
+		return fault.New(fault.Unavailable, "it is not ready yet; try again")
+	}
+	if old, ok := v.Spec.Attachments[q.Host]; ok {
+		if old.ReadOnly != q.ReadOnly || old.Access != q.Mode {
+			return fault.New(fault.Exists, "host %q has it as %s, read-only %t; unpublish it before it is published as %s, read-only %t",
+				q.Host, old.Access, old.ReadOnly, q.Mode, q.ReadOnly)
+		}
+		return store.Unchanged()
+	}
+	// A volume that one node at a time may use is refused to the second, whether the first is attached
+	// or only was and may still be using it.
+	if others := slices.DeleteFunc(users(v), func(h string) bool { return h == q.Host }); len(others) > 0 {
+		return fault.New(fault.Precondition, "it is used by host %s; %s allows one host", strings.Join(others, ", "), q.Mode)
+	}
+	attachments := maps.Clone(v.Spec.Attachments)
+	if attachments == nil {
+		attachments = map[string]v1alpha1.Attachment{}
+	}
+	// The write that stores it raises the record's generation by one.
+	attachments[q.Host] = v1alpha1.Attachment{Access: q.Mode, ReadOnly: q.ReadOnly, Generation: v.Generation + 1}
+	v.Spec.Attachments = attachments
+	return nil
+}
+
+// Unpublish takes a volume from a host, or from all where host is empty. A volume that is not there, or
+// not attached, is success. All volumes of this version are reached by one host only, so that no other
+// can be given one that its host still uses: its own record of use holds the volume against deletion.
+func (c *Controller) Unpublish(ctx context.Context, id, host string) error {
+	ctx = step.WithVolume(ctx, id)
+	if _, err := c.Get(ctx, id); err != nil {
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		return err
+	}
+	v, err := store.Change(ctx, c.config.Store.Volumes, id, func(v *v1alpha1.DatastoreVolume) error {
+		switch {
+		case len(v.Spec.Attachments) == 0, host != "" && !attachedTo(v, host):
+			return store.Unchanged()
+		case host == "":
+			v.Spec.Attachments = nil
+		default:
+			delete(v.Spec.Attachments, host)
+		}
+		return nil
+	})
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return fault.Wrap(err, "unpublish volume", id)
+	}
+	c.account(id, v)
+	return nil
+}
