@@ -97,6 +97,9 @@ type Cmd struct {
 	// MaxOutput is how many bytes of each output stream are kept; 0 is DefaultMaxOutput. What comes
 	// beyond is read and dropped, so the tool goes on, and the run ends with ErrTruncated.
 	MaxOutput int
+	// Combined joins the standard error to the standard output, for tools that write what they found, or
+	// what went wrong, to either. Errors then show both.
+	Combined bool
 	// OKCodes are exit codes besides 0 that are an answer and not a failure (blkid's 2, say). Run
 	// returns them as errors all the same; they are only not counted as failures.
 	OKCodes []int
@@ -112,19 +115,16 @@ func (r *Runner) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
-		defer cancel()
-	}
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	began := time.Now()
 	out, result, err := r.run(ctx, c)
 	r.observe(baseName(c.Tool), result, time.Since(began))
 	return out, err
 }
 
-// Stuck returns how many children outlived their run because the kernel held them, and are not reaped
-// yet.
+// Stuck returns how many children (and calls of Await) outlived their run because the kernel held them,
+// and have not ended yet.
 func (r *Runner) Stuck() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -63,7 +63,7 @@ func (o *output) text(secrets []string) string {
 		raw = raw[:max(0, len(raw)-longest+1)]
 	}
 	// A second time behind clean: a control character inside a secret's copy would have hidden it.
-	s := redact(clean(redact(string(raw), secrets)), secrets)
+	s := strings.ToValidUTF8(redact(clean(redact(string(raw), secrets)), secrets), hidden)
 	if len(s) <= maxText {
 		return s
 	}

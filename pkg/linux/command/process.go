@@ -31,12 +31,12 @@ type process struct {
 	// done gets the child's end. It has room for one, so that the reaper never waits for a reader.
 	done chan error
 
-	mu        sync.Mutex
-	pid       int    // 0 before the start
-	reaped    bool   // the pid may belong to somebody else by now
-	stopped   bool   // the group is to be killed
-	finished  bool   // done has been sent
-	abandoned func() // what to call at the end, once Run has left
+	straggler straggler
+
+	mu      sync.Mutex
+	pid     int  // 0 before the start
+	reaped  bool // the pid may belong to somebody else by now
+	stopped bool // the group is to be killed
 }
 
 // execute starts the tool, waits for it or the context, and tells the result.
@@ -55,12 +55,13 @@ func (r *Runner) execute(ctx context.Context, path string, c Cmd) ([]byte, strin
 	note := ""
 	select {
 	case err := <-p.done:
-		if p.cmd.ProcessState.Success() { // it was through before it could be killed
+		// Where it never started, or was through before it could be killed, that is what happened.
+		if state := p.cmd.ProcessState; state == nil || state.Success() {
 			return p.conclude(c, err)
 		}
 	case <-held.C:
 		note = "; the kernel still holds the process"
-		p.abandon(func() { r.addStuck(c.Tool, 1) }, func() { r.addStuck(c.Tool, -1) })
+		p.straggler.abandon(func() { r.addStuck(c.Tool, 1) }, func() { r.addStuck(c.Tool, -1) })
 	}
 	e := p.failure(c, -1, ctx.Err())
 	return nil, ResultTimeout, fault.New(fault.Unavailable, "%s was killed after %v%s: %w",
@@ -78,6 +79,9 @@ func newProcess(path string, env []string, c Cmd) *process {
 		limit = DefaultMaxOutput
 	}
 	p := &process{stdout: &output{limit: limit}, stderr: &output{limit: limit}, done: make(chan error, 1)}
+	if c.Combined {
+		p.stderr = p.stdout
+	}
 	p.cmd = &exec.Cmd{
 		Path: path, Args: append([]string{c.Tool}, c.Args...), Env: env, Dir: "/",
 		Stdout: p.stdout, Stderr: p.stderr, WaitDelay: pipeGrace,
@@ -101,7 +105,7 @@ func (p *process) live() {
 		p.leave()
 		err = p.cmd.Wait()
 	}
-	p.finish(err)
+	p.straggler.end(func() { p.done <- err })
 }
 
 // started notes the pid, and kills at once where the context ended during the start.
@@ -145,27 +149,6 @@ func (p *process) kill() {
 
 // killGroup can fail only where nobody is left to kill.
 func killGroup(pgid int) { _ = unix.Kill(-pgid, unix.SIGKILL) }
-
-// abandon counts the child as stuck unless it has ended meanwhile; later is called when it ends.
-func (p *process) abandon(now, later func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.finished {
-		return
-	}
-	now()
-	p.abandoned = later
-}
-
-func (p *process) finish(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.finished = true
-	p.done <- err
-	if p.abandoned != nil {
-		p.abandoned()
-	}
-}
 
 // conclude turns the end of a child that nobody killed into Run's results. err is exec.Cmd's.
 func (p *process) conclude(c Cmd, err error) ([]byte, string, error) {
