@@ -1,11 +1,11 @@
 // Package mount mounts, binds and unmounts by system calls, and says what is mounted where.
 //
 // It uses the mount calls of Linux 5.12 and later: fsopen(2), fsmount(2), open_tree(2), move_mount(2)
-// and mount_setattr(2). What is mounted or bound is prepared out of everybody's sight, checked on the very descriptor that will be
-// used, and becomes visible in one step, with all its attributes. A target is opened once, never
-// through a symbolic link in its last component, and used by its descriptor.
+// and mount_setattr(2). A mount is prepared out of everybody's sight, checked on the very descriptor
+// that is then used, and becomes visible in one step with all its attributes. A target is opened once,
+// never through a symbolic link in its last component, and used by its descriptor.
 //
-// Paths are absolute and clean (CheckPath). Nothing here looks at the mount table to learn about one
+// Paths are absolute and clean (CheckPath). Nothing here reads the mount table to learn about one
 // path: that takes one statx(2), however many mounts there are.
 package mount
 
