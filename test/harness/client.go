@@ -113,8 +113,8 @@ func Retry(ctx context.Context, call func(context.Context) error) error {
 	}
 }
 
-// Volumes gives what ListVolumes lists, all pages of it, by ID.
-func (c *Client) Volumes(ctx context.Context) (map[string]*csi.ListVolumesResponse_Entry, error) {
+// Listed gives what ListVolumes lists, all pages of it, by ID.
+func (c *Client) Listed(ctx context.Context) (map[string]*csi.ListVolumesResponse_Entry, error) {
 	all := map[string]*csi.ListVolumesResponse_Entry{}
 	for token := ""; ; {
 		page, err := c.ListVolumes(ctx, &csi.ListVolumesRequest{StartingToken: token})

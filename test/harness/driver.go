@@ -263,6 +263,9 @@ func (d *Driver) Restart(ctx context.Context) error { return errors.Join(d.Stop(
 // Crash kills and starts the driver.
 func (d *Driver) Crash(ctx context.Context) error { return errors.Join(d.Kill(), d.Start(ctx)) }
 
+// StageRecords is the folder of what the driver remembers of staged volumes.
+func (d *Driver) StageRecords() string { return filepath.Join(d.StateDir, "stage") }
+
 // Log is all that the driver's processes said.
 func (d *Driver) Log() string {
 	text, err := os.ReadFile(d.log)

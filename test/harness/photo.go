@@ -104,7 +104,11 @@ func (p Photo) loops(under string) error {
 
 func (p Photo) files(root string, sizes bool) error {
 	var top unix.Stat_t
-	if err := unix.Lstat(root, &top); err != nil {
+	err := unix.Lstat(root, &top)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("photograph %s: %w", root, err)
 	}
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

@@ -1,0 +1,66 @@
+// Package rows is the table that the conformance suite and the crash matrix run over: one row for each kind
+// of storage that a type of datastore can lie on. A new type is a new Row, and a line in All.
+package rows
+
+import (
+	"testing"
+
+	"github.com/datastore-csi/datastore-csi/test/harness"
+)
+
+// Row is a kind of storage.
+type Row interface {
+	// Name is that of the subtests: a type of datastore and what it lies on.
+	Name() string
+	// Setup makes blank storage that is undone when the test ends.
+	Setup(t testing.TB) Storage
+}
+
+// Storage is what one datastore lies on, seen from the administrator's side. It knows the layout that the contract
+// promises and nothing of the driver.
+type Storage interface {
+	// Datastore is the document with which the storage is given to a driver.
+	Datastore(name string) harness.Datastore
+	// Camera shows all of the storage that must look the same after each life.
+	Camera() harness.Camera
+	// Bytes is the size of the storage, Used what of it is taken.
+	Bytes() int64
+	Used() (int64, error)
+	// Volumes are the volumes that lie on the storage, by the names they have there.
+	Volumes() ([]string, error)
+	// Content is the path of the file or device that holds a volume's bytes, and Allocated what of it takes space.
+	Content(id string) (string, error)
+	Allocated(id string) (int64, error)
+	// Foreign puts things on the storage that are none of the driver's, and returns the paths that a Camera must see
+	// unchanged for ever.
+	Foreign(t testing.TB) []string
+	// Fill takes space until only so many bytes are left. What Fill took is given back by the function returned.
+	Fill(t testing.TB, left int64) (empty func())
+	// Breakages are the ways in which the storage can break and be mended.
+	Breakages() []Breakage
+}
+
+// Breakage is a way in which storage breaks.
+type Breakage struct {
+	Name string
+	// Hangs tells that calls into the storage don't fail but hang in the kernel.
+	Hangs bool
+	// Serves tells that volumes that exist can still be staged.
+	Serves bool
+	// Break breaks the storage and returns how to mend it.
+	Break func(t testing.TB) (mend func())
+}
+
+// All is the table.
+func All() []Row {
+	return []Row{
+		directory{fs: "ext4"},
+		directory{fs: "xfs"},
+		directory{fs: "btrfs"},
+	}
+}
+
+// Filesystems are the file systems that volumes can have, with the least bytes for one in a test.
+func Filesystems() map[string]int64 {
+	return map[string]int64{"ext4": 32 << 20, "xfs": 300 << 20, "btrfs": 128 << 20}
+}
