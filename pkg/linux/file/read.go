@@ -1,0 +1,142 @@
+package file
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+// Open opens a regular file for reading. Anything else is fault.Precondition.
+func (r *Root) Open(name string) (*os.File, error) { return r.openRegular(name, unix.O_RDONLY) }
+
+// OpenWrite opens a regular file that is there for reading and writing. Anything else is
+// fault.Precondition.
+func (r *Root) OpenWrite(name string) (*os.File, error) { return r.openRegular(name, unix.O_RDWR) }
+
+func (r *Root) openRegular(name string, mode uint64) (*os.File, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	// O_NONBLOCK, so that a named pipe in the file's place can't hold us.
+	f, err := r.open(name, mode|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, failed("open", r.full(name), err)
+	}
+	if err := regular(f); err != nil {
+		release(f)
+		return nil, err
+	}
+	return f, nil
+}
+
+// regular sees to it that a file is one, and takes O_NONBLOCK off it.
+func regular(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil {
+		return failed("stat", f.Name(), err)
+	}
+	if !info.Mode().IsRegular() {
+		return fault.New(fault.Precondition, "open %s: it is no regular file (%s)", f.Name(), info.Mode().Type())
+	}
+	return failed("open", f.Name(), unix.SetNonblock(int(f.Fd()), false))
+}
+
+// ReadFile returns the content of a regular file of at most limit bytes; a longer one is fault.Precondition.
+func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := r.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer release(f)
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, failed("read", r.full(name), err)
+	}
+	if int64(len(data)) > limit {
+		return nil, fault.New(fault.Precondition, "read %s: it is longer than %d bytes", r.full(name), limit)
+	}
+	return data, nil
+}
+
+// ReadDir returns the names in a directory ("." is the root), sorted. With a limit above 0 it returns
+// at most that many of them, whichever come first.
+func (r *Root) ReadDir(name string, limit int) ([]string, error) {
+	if err := checkDir(name); err != nil {
+		return nil, err
+	}
+	dir, err := r.open(name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, failed("open directory", r.full(name), err)
+	}
+	defer release(dir)
+	if limit <= 0 {
+		limit = -1
+	}
+	names, err := dir.Readdirnames(limit)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, failed("read directory", r.full(name), err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Info is what a file is.
+type Info struct {
+	// Dev and Inode are the file's identity (st_dev, st_ino).
+	Dev, Inode uint64
+	// Mode is its type and permissions.
+	Mode fs.FileMode
+	// Bytes is its length, Allocated what it takes on the storage (st_blocks), in bytes.
+	Bytes, Allocated int64
+}
+
+// Stat tells what a name stands for: a symbolic link for itself. A mount point is fault.Precondition.
+func (r *Root) Stat(name string) (Info, error) {
+	if err := checkDir(name); err != nil {
+		return Info{}, err
+	}
+	f, err := r.open(name, unix.O_PATH, 0)
+	if err != nil {
+		return Info{}, failed("stat", r.full(name), err)
+	}
+	defer release(f)
+	return StatFile(f)
+}
+
+// StatFile tells what an open file is.
+func StatFile(f *os.File) (Info, error) {
+	var s unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(int(f.Fd()), &s) }); err != nil {
+		return Info{}, failed("stat", f.Name(), err)
+	}
+	return Info{Dev: uint64(s.Dev), Inode: s.Ino, Mode: modeOf(s.Mode), Bytes: s.Size, Allocated: s.Blocks * 512}, nil
+}
+
+// modeOf translates st_mode (inode(7)).
+func modeOf(m uint32) fs.FileMode {
+	mode := fs.FileMode(m & 0o777)
+	switch m & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		mode |= fs.ModeDir
+	case unix.S_IFLNK:
+		mode |= fs.ModeSymlink
+	case unix.S_IFIFO:
+		mode |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		mode |= fs.ModeSocket
+	case unix.S_IFBLK:
+		mode |= fs.ModeDevice
+	case unix.S_IFCHR:
+		mode |= fs.ModeDevice | fs.ModeCharDevice
+	default:
+		mode |= fs.ModeIrregular
+	}
+	return mode
+}
