@@ -1,0 +1,93 @@
+# Datastore CSI. `make` lists what there is; each target installs what it needs (as root, on Debian).
+
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS   ?= -s -w -X main.version=$(VERSION)
+# Narrow a target: make test-unit PKG=./pkg/store/... TESTFLAGS='-run Wait -count 1'
+PKG       ?= ./pkg/... ./cmd/...
+TESTFLAGS ?=
+FUZZTIME  ?= 30s
+
+# The version is given above: asking git again would fail in a tree of another owner.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+
+BIN := $(CURDIR)/bin
+VM  := $(CURDIR)/test/testbed/vm
+# Tools are built once for each state of their module and each Go; bin/tools holds the present ones only.
+TOOLS_KEY := $(shell { cat hack/tools/go.mod hack/tools/go.sum; $(GO) env GOVERSION GOOS GOARCH; } | sha256sum | cut -c1-12)
+TOOLS     := $(BIN)/tools/$(TOOLS_KEY)
+# Plain `go test` output with a count at the end; the whole of it, test by test, stays in bin/log.
+gotest = hack/gotest.sh $(TOOLS)/gotestsum
+golangci-lint  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+controller-gen := sigs.k8s.io/controller-tools/cmd/controller-gen
+gotestsum      := gotest.tools/gotestsum
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+##@ Use
+.PHONY: help demo build clean
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Build, and show a volume's life on two datastores
+	@hack/deps.sh fs
+	@$(GO) run ./test/demo --driver $(BIN)/datastore-csi
+
+build: ## Build the static binaries into bin/
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
+
+clean: ## Remove what was built
+	rm -rf $(BIN)
+
+##@ Test
+.PHONY: test test-unit sanity conformance testbed faults fuzz
+test: ## All that CI runs, every part, with a summary
+	@hack/parts.sh lint lint-selftest generate-check build test-unit sanity testbed conformance
+
+test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file systems and loop devices
+	@hack/deps.sh fs race
+	@$(gotest) unit -race -timeout 15m $(TESTFLAGS) $(PKG)
+
+sanity: $(TOOLS)/gotestsum ## csi-sanity, in-process and against the binary
+	@hack/deps.sh fs
+	@$(gotest) sanity -timeout 20m $(TESTFLAGS) ./test/sanity/...
+
+conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, the crash matrix included
+	@hack/deps.sh fs
+	@$(gotest) conformance -timeout 60m $(TESTFLAGS) ./test/conformance/...
+
+testbed: $(TOOLS)/gotestsum ## The test bed's own tests, here and inside its kernel
+	@hack/deps.sh testbed
+	@$(gotest) testbed -timeout 15m $(TESTFLAGS) $$($(GO) list ./test/testbed/... | grep -v /guest)
+	@$(gotest) guest -timeout 15m -exec $(VM) $(TESTFLAGS) ./test/testbed/guest/...
+
+fuzz: ## Each fuzz test for FUZZTIME (30s); `make test-unit` runs their corpora
+	@hack/fuzz.sh $(FUZZTIME) $(PKG)
+
+##@ Keep the house
+.PHONY: lint lint-selftest fmt generate generate-check
+lint: $(TOOLS)/golangci-lint ## Hold the rules of .golangci.yml, and check the scripts
+	@hack/deps.sh lint
+	@$(TOOLS)/golangci-lint run
+	@hack/check-scripts.sh
+	@hack/check-tree.sh
+
+lint-selftest: $(TOOLS)/golangci-lint $(TOOLS)/gotestsum ## Prove that each rule refuses what it is there for
+	@GOLANGCI_LINT=$(TOOLS)/golangci-lint $(gotest) lint-selftest ./hack/...
+
+fmt: $(TOOLS)/golangci-lint ## Format the Go code
+	@$(TOOLS)/golangci-lint fmt
+
+generate: $(TOOLS)/controller-gen ## Make what is generated and committed
+	@$(TOOLS)/controller-gen object paths=./pkg/api/...
+
+generate-check: $(TOOLS)/controller-gen ## Fail if `make generate` or `go mod tidy` would change anything
+	@hack/generate-check.sh pkg/api
+
+$(TOOLS)/%:
+	@echo "building $* (once)"
+	@find $(BIN)/tools -mindepth 1 -maxdepth 1 ! -path $(TOOLS) -exec rm -rf {} + 2>/dev/null || true
+	@cd hack/tools && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $@.new $($*)
+	@mv $@.new $@
