@@ -15,6 +15,8 @@ import (
 )
 
 // Document is one Datastore document of a file, or why it is none.
+//
+// +kubebuilder:object:generate=false
 type Document struct {
 	// Number counts the documents of the file from 1.
 	Number int
