@@ -21,10 +21,8 @@ func (c *Controller) Capacity(ctx context.Context, q CapacityRequest) Capacity {
 	if err != nil {
 		return Capacity{}
 	}
-	d := demand{volume: datastore.FromRecord(c.blank(CreateRequest{Access: q.Access}, p, fs, options))}
-	if q.Host != "" {
-		d.topology.Requisite = []string{q.Host}
-	}
+	blank := c.blank(CreateRequest{Access: q.Access}, p, fs, options)
+	d := demand{volume: datastore.FromRecord(blank), topology: q.Topology}
 	var out Capacity
 	for _, pool := range candidates {
 		// The question names no claim, so it comes from no namespace: it is about the storage.

@@ -11,6 +11,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
@@ -27,6 +28,11 @@ func (c *Controller) Create(ctx context.Context, q CreateRequest) (*v1alpha1.Dat
 	fs, options, err := resolveFilesystem(q.Access.Type, q.Filesystem, p)
 	if err != nil {
 		return nil, err
+	}
+	if fs != "" {
+		if _, err := filesystem.MountOptions(filesystem.Type(fs), q.MountFlags); err != nil {
+			return nil, err
+		}
 	}
 	id := VolumeID(q.Name)
 	ctx = step.WithVolume(ctx, id)

@@ -141,12 +141,12 @@ func missingModes(c datastore.Capabilities, modes []string) string {
 }
 
 func (t Topology) allows(host string) bool {
-	return len(t.Requisite) == 0 || slices.Contains(t.Requisite, host)
+	return len(t.Requisite) == 0 || slices.Contains(t.Requisite, v1alpha1.HostSegment(host))
 }
 
 // rank is a host's place among the preferred ones.
 func (t Topology) rank(host string) int {
-	if i := slices.Index(t.Preferred, host); i >= 0 {
+	if i := slices.Index(t.Preferred, v1alpha1.HostSegment(host)); i >= 0 {
 		return i
 	}
 	return math.MaxInt

@@ -10,6 +10,8 @@ type CreateRequest struct {
 	Access v1alpha1.VolumeAccess
 	// Filesystem of the capability: ext4, xfs, btrfs, or "" where the parameters or the default decide.
 	Filesystem string
+	// MountFlags of the capability; they are checked so that a bad one is refused before anything is made.
+	MountFlags []string
 	// Parameters of the StorageClass, with the provisioner's own.
 	Parameters map[string]string
 	Topology
@@ -18,7 +20,8 @@ type CreateRequest struct {
 // Range is a size in bytes: at least Required, at most Limit; 0 says nothing.
 type Range struct{ Required, Limit int64 }
 
-// Topology says from where a volume must be usable, and from where it should be.
+// Topology says from where a volume must be usable, and from where it should be. Hosts stand there by
+// their topology values (v1alpha1.HostSegment).
 type Topology struct {
 	// Requisite hosts: the volume must be usable from one of them. Empty is any.
 	Requisite []string
@@ -44,8 +47,8 @@ type CapacityRequest struct {
 	Access     v1alpha1.VolumeAccess
 	Filesystem string
 	Parameters map[string]string
-	// Host, or "" for all.
-	Host string
+	// Topology says from where the volumes must be usable.
+	Topology
 }
 
 // Capacity is an answer in bytes.

@@ -1,6 +1,10 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -54,4 +58,21 @@ type Finding struct {
 	Reason string `json:"reason"`
 	// Message is a sentence for people.
 	Message string `json:"message"`
+}
+
+// The bound of a label's value, and how much of a host's name a shortened one keeps.
+const (
+	maxSegment  = 63
+	keptSegment = 52
+	hashSegment = 10
+)
+
+// HostSegment returns the topology value of a host: its name, or where that is too long for a label, the
+// beginning of the name and some digits of its SHA-256.
+func HostSegment(host string) string {
+	if len(host) <= maxSegment {
+		return host
+	}
+	sum := sha256.Sum256([]byte(host))
+	return strings.TrimRight(host[:keptSegment], "-.") + "-" + hex.EncodeToString(sum[:])[:hashSegment]
 }

@@ -1,0 +1,99 @@
+package stage
+
+import (
+	"context"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
+)
+
+// Expand makes a staged volume's device and file system as large as its storage, and returns the device's
+// size in bytes. A size below required is fault.Precondition: the storage must be expanded first. A path
+// at which the volume is not is fault.NotFound.
+func (s *Stager) Expand(ctx context.Context, id, path string, required int64) (int64, error) {
+	ctx = step.WithVolume(ctx, id)
+	release, err := s.hold(id)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	bytes, err := s.expand(ctx, id, path, required)
+	return bytes, fault.Wrap(err, "expand volume", id)
+}
+
+func (s *Stager) expand(ctx context.Context, id, path string, required int64) (int64, error) {
+	v, err := s.get(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	r, err := s.at(ctx, id, path)
+	if err != nil {
+		return 0, err
+	}
+	opened, err := s.open(ctx, v, r.ReadOnly && r.Access == v1alpha1.Block)
+	if err != nil {
+		return 0, err
+	}
+	if opened.Bytes < required {
+		return 0, fault.New(fault.Precondition, "its device has %d bytes, %d are required; expand it on its storage first (ControllerExpandVolume)", opened.Bytes, required)
+	}
+	if r.Access == v1alpha1.Block {
+		return opened.Bytes, nil
+	}
+	if r.ReadOnly {
+		return 0, fault.New(fault.Precondition, "it is mounted read-only, so its file system cannot grow; stage it for writing")
+	}
+	_, _, err = filesystem.Grow(ctx, r.Path, filesystem.Type(r.Filesystem), opened.Bytes)
+	return opened.Bytes, err
+}
+
+// at returns the stage record of a volume that is staged or published at a path, else fault.NotFound.
+func (s *Stager) at(ctx context.Context, id, path string) (*record, error) {
+	if err := mount.CheckPath(path); err != nil {
+		return nil, err
+	}
+	r, err := s.records.load(id)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, fault.New(fault.NotFound, "it is not staged on host %q", s.config.Host)
+	}
+	if path == r.Path && r.Access == v1alpha1.Block && r.BootID == s.config.BootID && r.Device != "" {
+		return r, nil
+	}
+	p, err := s.config.Mounter.Inspect(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if p.Corrupted {
+		return nil, fault.New(fault.Unavailable, "its file system at %s does not answer", path)
+	}
+	ours, err := s.ownsTarget(ctx, r, path, p)
+	if err == nil && !ours {
+		err = fault.New(fault.NotFound, "it is not at %s", path)
+	}
+	return r, err
+}
+
+// Stats returns what a volume uses at a path where it is staged or published. A path at which it is not
+// is fault.NotFound. It waits for no other call about the volume.
+func (s *Stager) Stats(ctx context.Context, id, path string) (Stats, error) {
+	r, err := s.at(ctx, id, path)
+	if err != nil {
+		return Stats{}, fault.Wrap(err, "measure volume", id)
+	}
+	if r.Access == v1alpha1.Block {
+		bytes, err := blockdev.Size(r.Device)
+		return Stats{Block: true, TotalBytes: bytes}, fault.Wrap(err, "measure volume", id)
+	}
+	u, err := filesystem.Stat(path)
+	return Stats{
+		TotalBytes: u.TotalBytes, UsedBytes: u.UsedBytes, AvailableBytes: u.AvailableBytes,
+		TotalInodes: u.TotalInodes, UsedInodes: u.UsedInodes, AvailableInodes: u.FreeInodes,
+	}, fault.Wrap(err, "measure volume", id)
+}

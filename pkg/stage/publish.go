@@ -1,0 +1,213 @@
+package stage
+
+import (
+	"context"
+	"strings"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
+)
+
+const (
+	targetDirMode  = 0o750
+	targetFileMode = 0o640
+)
+
+// singleWriter is the access mode that allows one target.
+const singleWriter = "SINGLE_NODE_SINGLE_WRITER"
+
+// Publish makes a staged volume visible at a target path: the staged mount as a bind mount, or a raw block
+// volume as a device node. Published there already in the same way is success, in another way
+// fault.Exists. A volume that is not staged is fault.Precondition.
+func (s *Stager) Publish(ctx context.Context, q PublishRequest) error {
+	ctx = step.WithVolume(ctx, q.ID)
+	release, err := s.hold(q.ID)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return fault.Wrap(s.publish(ctx, q), "publish volume", q.ID)
+}
+
+func (s *Stager) publish(ctx context.Context, q PublishRequest) error {
+	for _, path := range []string{q.Path, q.StagingPath} {
+		if err := mount.CheckPath(path); err != nil {
+			return err
+		}
+	}
+	v, err := s.get(ctx, q.ID)
+	if err != nil {
+		return err
+	}
+	r, err := s.records.load(q.ID)
+	if err != nil {
+		return err
+	}
+	if err := s.publishable(r, q); err != nil {
+		return err
+	}
+	want := target{ReadOnly: q.ReadOnly || r.ReadOnly}
+	source := r.Path
+	if r.Access == v1alpha1.Block {
+		// A device node can be written through a read-only mount, so a read-only one is a device of its own.
+		opened, err := s.open(ctx, v, want.ReadOnly)
+		if err != nil {
+			return err
+		}
+		source = opened.Device
+		if want.Number, err = number(source); err != nil {
+			return err
+		}
+	}
+	if done, err := s.publishedAlready(ctx, r, q, want); done || err != nil {
+		return err
+	}
+	next := r.with()
+	next.Targets[q.Path] = want
+	if err := s.records.save(ctx, next); err != nil {
+		return err
+	}
+	return s.bind(ctx, next, source, q.Path, want)
+}
+
+// publishable refuses what does not match the staged volume.
+func (s *Stager) publishable(r *record, q PublishRequest) error {
+	switch {
+	case r == nil || r.BootID != s.config.BootID || r.Device == "":
+		return fault.New(fault.Precondition, "it is not staged on host %q; stage it first", s.config.Host)
+	case r.Path != q.StagingPath:
+		return fault.New(fault.Precondition, "it is staged at %s, not at %s", r.Path, q.StagingPath)
+	case r.Access != q.Access:
+		return fault.New(fault.Invalid, "it is staged for access %s, not %s", r.Access, q.Access)
+	case q.Filesystem != "" && r.Access == v1alpha1.Filesystem && q.Filesystem != r.Filesystem:
+		return fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, q.Filesystem)
+	case q.Path == r.Path || strings.HasPrefix(q.Path, r.Path+"/"):
+		return fault.New(fault.Invalid, "the target path %s lies in the staging path", q.Path)
+	}
+	return nil
+}
+
+// publishedAlready tells whether the target shows the volume as asked for, and refuses a second target of
+// a volume that allows one.
+func (s *Stager) publishedAlready(ctx context.Context, r *record, q PublishRequest, want target) (bool, error) {
+	p, err := s.config.Mounter.Inspect(ctx, q.Path)
+	if err != nil {
+		return false, err
+	}
+	ours, err := s.ownsTarget(ctx, r, q.Path, p)
+	if err != nil {
+		return false, err
+	}
+	if ours {
+		if old, ok := r.Targets[q.Path]; ok && old.ReadOnly != want.ReadOnly {
+			return false, fault.New(fault.Exists, "it is published at %s with read-only %t; unpublish it before it is published with read-only %t",
+				q.Path, old.ReadOnly, want.ReadOnly)
+		}
+		return true, nil
+	}
+	if p.IsMount {
+		return false, fault.New(fault.Precondition, "something else is mounted at the target path %s; it is left alone", q.Path)
+	}
+	if q.Mode != singleWriter {
+		return false, nil
+	}
+	others, err := s.published(ctx, r)
+	if err == nil && len(others) > 0 {
+		err = fault.New(fault.Precondition, "it is published at %s, and %s allows one target", strings.Join(others, ", "), singleWriter)
+	}
+	return false, err
+}
+
+func (s *Stager) bind(ctx context.Context, r *record, source, path string, want target) error {
+	block := r.Access == v1alpha1.Block
+	var err error
+	if block {
+		_, err = s.config.Mounter.MakeFileTarget(ctx, path, targetFileMode)
+	} else {
+		_, err = s.config.Mounter.MakeDirTarget(ctx, path, targetDirMode)
+	}
+	if err != nil {
+		return err
+	}
+	return s.config.Mounter.Bind(ctx, source, path, mount.BindOptions{
+		ReadOnly: want.ReadOnly,
+		Verify: func(p mount.Point) error {
+			if block {
+				if p.Rdev != want.Number {
+					return fault.New(fault.Precondition, "%s is not the volume's device", source)
+				}
+				return nil
+			}
+			ours, err := s.owns(ctx, r, source, p)
+			if err == nil && !ours {
+				err = fault.New(fault.Precondition, "the volume is not mounted at its staging path %s; unstage and stage it again", source)
+			}
+			return err
+		},
+	})
+}
+
+// ownsTarget tells whether what is mounted at a target is the volume.
+func (s *Stager) ownsTarget(ctx context.Context, r *record, path string, p mount.Point) (bool, error) {
+	if r.Access != v1alpha1.Block {
+		return s.owns(ctx, r, path, p)
+	}
+	t, ok := r.Targets[path]
+	return ok && p.IsMount && p.Rdev == t.Number && r.BootID == s.config.BootID, nil
+}
+
+// Unpublish takes a volume off a target path and removes the path. Not published there is success. What
+// else is mounted there, and content that lies there, are left alone: fault.Precondition.
+func (s *Stager) Unpublish(ctx context.Context, id, path string) error {
+	ctx = step.WithVolume(ctx, id)
+	release, err := s.hold(id)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return fault.Wrap(s.unpublish(ctx, id, path), "unpublish volume", id)
+}
+
+func (s *Stager) unpublish(ctx context.Context, id, path string) error {
+	if err := mount.CheckPath(path); err != nil {
+		return err
+	}
+	r, err := s.records.load(id)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		r = &record{ID: id}
+	}
+	if path == r.Path {
+		return fault.New(fault.Invalid, "%s is the staging path, not a target", path)
+	}
+	p, err := s.config.Mounter.Inspect(ctx, path)
+	if err != nil {
+		return err
+	}
+	_, known := r.Targets[path]
+	ours, err := s.ownsTarget(ctx, r, path, p)
+	if err != nil {
+		return err
+	}
+	switch {
+	case ours || (p.Corrupted && known):
+		if err := s.config.Mounter.Unmount(ctx, path); err != nil {
+			return err
+		}
+	case p.IsMount || p.Corrupted:
+		return fault.New(fault.Precondition, "what is mounted at %s is not this volume; it is left alone", path)
+	}
+	if err := s.config.Mounter.RemoveTarget(ctx, path); err != nil {
+		return err
+	}
+	if !known {
+		return nil
+	}
+	next := r.with()
+	delete(next.Targets, path)
+	return s.records.save(ctx, next)
+}
