@@ -262,7 +262,7 @@ func (s *Stager) verify(ctx context.Context, opened datastore.Opened, want *v1al
 		return found, fault.New(fault.Precondition, "device %s bears %s with UUID %q, not %s with UUID %q; it is left alone",
 			opened.Device, found.Type, found.UUID, want.Type, want.UUID)
 	}
-	blank, err := filesystem.Blank(ctx, opened.Device)
+	blank, err := filesystem.Blank(ctx, s.config.Command, opened.Device)
 	if err != nil {
 		return found, fault.New(fault.Unavailable, "device %s could not be read: %w; it is left alone", opened.Device, err)
 	}

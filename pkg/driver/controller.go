@@ -1,0 +1,227 @@
+package driver
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/controller"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+type controllerServer struct {
+	csi.UnimplementedControllerServer
+	driver   *Driver
+	inFlight *inFlight
+}
+
+// hold validates a volume's ID and makes the call the only one about it.
+func (s *controllerServer) hold(id string) (release func(), err error) {
+	if err := controller.CheckID(id); err != nil {
+		return nil, answer(err)
+	}
+	return s.inFlight.hold(id)
+}
+
+func (s *controllerServer) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	q, err := createRequest(req)
+	if err != nil {
+		return nil, answer(err)
+	}
+	release, err := s.inFlight.hold(controller.VolumeID(q.Name))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	v, err := s.driver.config.Controller.Create(ctx, q)
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &csi.CreateVolumeResponse{Volume: volume(v)}, nil
+}
+
+func createRequest(req *csi.CreateVolumeRequest) (controller.CreateRequest, error) {
+	q := controller.CreateRequest{Name: req.GetName(), Range: byteRange(req.GetCapacityRange()), Parameters: req.GetParameters()}
+	if q.Name == "" {
+		return q, fault.New(fault.Invalid, "the volume name is missing")
+	}
+	if req.GetVolumeContentSource() != nil {
+		return q, fault.New(fault.Invalid, "no registered datastore type makes copies of volumes or snapshots")
+	}
+	if len(req.GetMutableParameters()) > 0 {
+		return q, fault.New(fault.Invalid, "no registered datastore type has mutable parameters")
+	}
+	want, err := readCapabilities(req.GetVolumeCapabilities())
+	q.Access, q.Filesystem, q.MountFlags = want.access, want.filesystem, want.flags
+	q.Topology = controller.Topology{
+		Requisite: hosts(req.GetAccessibilityRequirements().GetRequisite()),
+		Preferred: hosts(req.GetAccessibilityRequirements().GetPreferred()),
+	}
+	return q, err
+}
+
+func byteRange(r *csi.CapacityRange) controller.Range {
+	return controller.Range{Required: r.GetRequiredBytes(), Limit: r.GetLimitBytes()}
+}
+
+func volume(v *v1alpha1.DatastoreVolume) *csi.Volume {
+	return &csi.Volume{
+		VolumeId: v.Name, CapacityBytes: v.Status.Worker.Size.Value(), AccessibleTopology: accessible(v.Spec.Worker.Host),
+	}
+}
+
+func (s *controllerServer) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
+	release, err := s.hold(req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := s.driver.config.Controller.Delete(ctx, req.GetVolumeId()); err != nil {
+		return nil, answer(err)
+	}
+	return &csi.DeleteVolumeResponse{}, nil
+}
+
+func (s *controllerServer) ControllerPublishVolume(ctx context.Context, req *csi.ControllerPublishVolumeRequest) (*csi.ControllerPublishVolumeResponse, error) {
+	u, err := readCapability(req.GetVolumeCapability())
+	if err != nil {
+		return nil, answer(err)
+	}
+	if req.GetNodeId() == "" {
+		return nil, invalid("the node ID is missing")
+	}
+	release, err := s.hold(req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	generation, err := s.driver.config.Controller.Publish(ctx, controller.PublishRequest{
+		ID: req.GetVolumeId(), Host: req.GetNodeId(), Access: u.access, Mode: u.mode, Filesystem: u.filesystem,
+		ReadOnly: req.GetReadonly(), MaxVolumes: s.driver.config.MaxVolumes,
+	})
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &csi.ControllerPublishVolumeResponse{PublishContext: publishContext(generation)}, nil
+}
+
+func (s *controllerServer) ControllerUnpublishVolume(ctx context.Context, req *csi.ControllerUnpublishVolumeRequest) (*csi.ControllerUnpublishVolumeResponse, error) {
+	release, err := s.hold(req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := s.driver.config.Controller.Unpublish(ctx, req.GetVolumeId(), req.GetNodeId()); err != nil {
+		return nil, answer(err)
+	}
+	return &csi.ControllerUnpublishVolumeResponse{}, nil
+}
+
+func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+	if err := controller.CheckID(req.GetVolumeId()); err != nil {
+		return nil, answer(err)
+	}
+	if len(req.GetVolumeCapabilities()) == 0 {
+		return nil, invalid("the volume capabilities are missing")
+	}
+	v, err := s.driver.config.Controller.Get(ctx, req.GetVolumeId())
+	if err != nil {
+		return nil, answer(err)
+	}
+	for _, c := range req.GetVolumeCapabilities() {
+		u, err := readCapability(c)
+		if err == nil {
+			err = controller.Supports(v, u.access, u.filesystem)
+		}
+		if err == nil && !single(u.mode) {
+			err = fault.New(fault.Invalid, "volume %q is reached by host %q only, which access mode %s does not allow", v.Name, v.Spec.Worker.Host, u.mode)
+		}
+		if err != nil {
+			return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
+		}
+	}
+	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
+		VolumeContext: req.GetVolumeContext(), VolumeCapabilities: req.GetVolumeCapabilities(),
+		Parameters: req.GetParameters(), MutableParameters: req.GetMutableParameters(),
+	}}, nil
+}
+
+func (s *controllerServer) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
+	page, err := s.driver.config.Controller.List(ctx, req.GetStartingToken(), int(req.GetMaxEntries()))
+	if err != nil {
+		return nil, answer(err)
+	}
+	out := &csi.ListVolumesResponse{NextToken: page.Next, Entries: make([]*csi.ListVolumesResponse_Entry, 0, len(page.Volumes))}
+	for _, v := range page.Volumes {
+		out.Entries = append(out.Entries, &csi.ListVolumesResponse_Entry{
+			Volume: volume(v),
+			Status: &csi.ListVolumesResponse_VolumeStatus{PublishedNodeIds: slices.Sorted(maps.Keys(v.Spec.Attachments))},
+		})
+	}
+	return out, nil
+}
+
+// GetCapacity answers from the records, and never with an error: what cannot be made has no room.
+func (s *controllerServer) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
+	q := controller.CapacityRequest{
+		Parameters: req.GetParameters(), Access: v1alpha1.VolumeAccess{Type: v1alpha1.Filesystem},
+	}
+	if len(req.GetVolumeCapabilities()) > 0 {
+		want, err := readCapabilities(req.GetVolumeCapabilities())
+		if err != nil {
+			return &csi.GetCapacityResponse{}, nil
+		}
+		q.Access, q.Filesystem = want.access, want.filesystem
+	}
+	if t := req.GetAccessibleTopology(); t != nil {
+		q.Requisite = hosts([]*csi.Topology{t})
+	}
+	c := s.driver.config.Controller.Capacity(ctx, q)
+	out := &csi.GetCapacityResponse{AvailableCapacity: c.Available, MaximumVolumeSize: wrapperspb.Int64(c.Largest)}
+	if c.Smallest > 0 {
+		out.MinimumVolumeSize = wrapperspb.Int64(c.Smallest)
+	}
+	return out, nil
+}
+
+func (s *controllerServer) ControllerExpandVolume(ctx context.Context, req *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {
+	if req.GetCapacityRange() == nil {
+		return nil, invalid("the capacity range is missing")
+	}
+	release, err := s.hold(req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	bytes, err := s.driver.config.Controller.Expand(ctx, req.GetVolumeId(), byteRange(req.GetCapacityRange()))
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: bytes, NodeExpansionRequired: true}, nil
+}
+
+func (s *controllerServer) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
+	types := []csi.ControllerServiceCapability_RPC_Type{
+		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
+		csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME,
+		csi.ControllerServiceCapability_RPC_PUBLISH_READONLY,
+		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
+		csi.ControllerServiceCapability_RPC_LIST_VOLUMES_PUBLISHED_NODES,
+		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
+		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
+	}
+	if s.driver.features.expand {
+		types = append(types, csi.ControllerServiceCapability_RPC_EXPAND_VOLUME)
+	}
+	out := &csi.ControllerGetCapabilitiesResponse{}
+	for _, t := range types {
+		out.Capabilities = append(out.Capabilities, &csi.ControllerServiceCapability{
+			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}},
+		})
+	}
+	return out, nil
+}

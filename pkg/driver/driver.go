@@ -1,0 +1,94 @@
+// Package driver speaks CSI over gRPC. Every RPC has one shape: validate the request, make one call of the
+// domain, map its error to a code. What is advertised derives from the registered datastore types.
+package driver
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/controller"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/stage"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
+)
+
+// Controller is the domain behind the controller service.
+type Controller interface {
+	Create(context.Context, controller.CreateRequest) (*v1alpha1.DatastoreVolume, error)
+	Delete(ctx context.Context, id string) error
+	Get(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error)
+	Publish(context.Context, controller.PublishRequest) (generation int64, err error)
+	Unpublish(ctx context.Context, id, host string) error
+	List(ctx context.Context, token string, max int) (controller.Page, error)
+	Capacity(context.Context, controller.CapacityRequest) controller.Capacity
+	Expand(ctx context.Context, id string, r controller.Range) (bytes int64, err error)
+}
+
+// Stager is the domain behind the node service.
+type Stager interface {
+	Stage(context.Context, stage.Request) error
+	Unstage(ctx context.Context, id, path string) error
+	Publish(context.Context, stage.PublishRequest) error
+	Unpublish(ctx context.Context, id, path string) error
+	Stats(ctx context.Context, id, path string) (stage.Stats, error)
+	Expand(ctx context.Context, id, path string, required int64) (bytes int64, err error)
+}
+
+// Config is what a Driver needs.
+type Config struct {
+	Version    string
+	Types      []datastore.Type
+	Controller Controller
+	Stager     Stager
+	// Host is this node's ID.
+	Host string
+	// MaxVolumes that may be published to a node at a time; 0 is no bound.
+	MaxVolumes int64
+	// Observe is told of every RPC: its method, the code that it ended with, how long it took.
+	Observe func(method, code string, took time.Duration)
+	// Hook stands in the context of every RPC; nil in the shipped binary.
+	Hook step.Hook
+}
+
+// Driver serves the identity, controller and node services.
+type Driver struct {
+	config   Config
+	grpc     *grpc.Server
+	features features
+}
+
+// New returns a driver that does not listen yet.
+func New(c Config) *Driver {
+	d := &Driver{config: c, features: union(c.Types)}
+	d.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(d.observe, recoverPanic, d.hook))
+	csi.RegisterIdentityServer(d.grpc, &identity{driver: d})
+	csi.RegisterControllerServer(d.grpc, &controllerServer{driver: d, inFlight: newInFlight()})
+	csi.RegisterNodeServer(d.grpc, &nodeServer{driver: d})
+	return d
+}
+
+// Serve serves on a listener until ctx ends, then lets running calls end for as long as the grace lasts.
+func (d *Driver) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
+	stopped := make(chan struct{})
+	served := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		select {
+		case <-ctx.Done():
+		case <-served:
+			return
+		}
+		force := time.AfterFunc(grace, d.grpc.Stop)
+		defer force.Stop()
+		d.grpc.GracefulStop()
+	}()
+	err := d.grpc.Serve(l)
+	close(served)
+	<-stopped
+	return err
+}
