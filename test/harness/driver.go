@@ -28,6 +28,7 @@ type Options struct {
 	Datastores        []Datastore
 	Dir               string // for all of the driver's files; default: one of the test's
 	Host, ClusterID   string
+	NoClusterID       bool // leaves the cluster's ID to the driver
 	MaxVolumesPerNode int
 	Metrics           bool
 	// Program is run as the driver, with Env added to the environment and Files as descriptors 3 and up. Default: the
@@ -128,7 +129,10 @@ func (d *Driver) SetFile(content []byte) error { return replaceFile(d.File, cont
 func (d *Driver) Args() []string {
 	args := []string{
 		"standalone", "--endpoint", "unix://" + d.Socket, "--datastores", d.File,
-		"--state-dir", d.StateDir, "--host", d.Host, "--cluster-id", d.ClusterID,
+		"--state-dir", d.StateDir, "--host", d.Host,
+	}
+	if !d.NoClusterID {
+		args = append(args, "--cluster-id", d.ClusterID)
 	}
 	if d.MaxVolumesPerNode > 0 {
 		args = append(args, "--max-volumes-per-node", strconv.Itoa(d.MaxVolumesPerNode))

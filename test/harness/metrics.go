@@ -97,3 +97,16 @@ func children(pid int) (int, error) {
 	}
 	return n, nil
 }
+
+// Goroutines counts the driver's goroutines, as its Go runtime's collector tells.
+func (d *Driver) Goroutines(ctx context.Context) (int, error) {
+	families, err := d.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	m := families["go_goroutines"].GetMetric()
+	if len(m) != 1 {
+		return 0, errors.New("no metric go_goroutines")
+	}
+	return int(m[0].GetGauge().GetValue()), nil
+}

@@ -33,6 +33,10 @@ func (s directoryStorage) Datastore(name string) harness.Datastore {
 	return harness.Directory(name, s.Path)
 }
 
+func (s directoryStorage) Initialized(name string) harness.Datastore {
+	return s.Datastore(name).With(true, "directory", "initialize")
+}
+
 func (s directoryStorage) Camera() harness.Camera {
 	// What lies under the disk's folder is also what is mounted from it: the images' loop devices.
 	return harness.Camera{Under: []string{filepath.Dir(s.Path)}, Files: []string{s.Path}}
@@ -86,6 +90,17 @@ func (s directoryStorage) Allocated(id string) (int64, error) {
 	var stat unix.Stat_t
 	err = errors.Join(file.Sync(), unix.Fstat(int(file.Fd()), &stat), file.Close())
 	return stat.Blocks * 512, err
+}
+
+func (s directoryStorage) Instant(t testing.TB, id, to string) {
+	t.Helper()
+	content, err := s.Content(id)
+	check(t, err)
+	// While the pool is frozen no write reaches the image, and reading goes on.
+	thaw := s.Freeze(t)
+	err = harness.Run("cp", "--sparse=always", content, to)
+	thaw()
+	check(t, err)
 }
 
 func (s directoryStorage) Foreign(t testing.TB) []string {
@@ -149,5 +164,14 @@ func (s directoryStorage) Fill(t testing.TB, left int64) (empty func()) {
 		if err := os.Remove(path); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func (s directoryStorage) TakeAway(t testing.TB) (bringBack func()) {
+	t.Helper()
+	check(t, s.Unmount())
+	return func() {
+		t.Helper()
+		check(t, s.Mount(0))
 	}
 }

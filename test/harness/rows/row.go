@@ -21,6 +21,8 @@ type Row interface {
 type Storage interface {
 	// Datastore is the document with which the storage is given to a driver.
 	Datastore(name string) harness.Datastore
+	// Initialized is the same for storage that isn't blank and shall be used all the same.
+	Initialized(name string) harness.Datastore
 	// Camera shows all of the storage that must look the same after each life.
 	Camera() harness.Camera
 	// Bytes is the size of the storage, Used what of it is taken.
@@ -31,11 +33,16 @@ type Storage interface {
 	// Content is the path of the file or device that holds a volume's bytes, and Allocated what of it takes space.
 	Content(id string) (string, error)
 	Allocated(id string) (int64, error)
+	// Instant copies a volume's bytes as they are at one instant, as a power cut leaves them, into a new file.
+	Instant(t testing.TB, id, to string)
 	// Foreign puts things on the storage that are none of the driver's, and returns the paths that a Camera must see
 	// unchanged for ever.
 	Foreign(t testing.TB) []string
 	// Fill takes space until only so many bytes are left. What Fill took is given back by the function returned.
 	Fill(t testing.TB, left int64) (empty func())
+	// TakeAway takes the storage from the host, as an administrator does with what nobody uses: what is in use makes
+	// the test fail. A directory's mount point stays, empty.
+	TakeAway(t testing.TB) (bringBack func())
 	// Breakages are the ways in which the storage can break and be mended.
 	Breakages() []Breakage
 }
