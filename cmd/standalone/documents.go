@@ -1,0 +1,221 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// burst is how long the file must be quiet before it is read: an editor writes more than once.
+const burst = 200 * time.Millisecond
+
+// documents brings the file of Datastore documents into the store, and keeps it so.
+type documents struct {
+	path  string
+	store *store.Store
+	// valid is told whether the file that was read last is in force.
+	valid func(bool)
+	// seen says which version of the file was read last.
+	seen stamp
+}
+
+// stamp tells one version of a file from another.
+type stamp struct {
+	modified time.Time
+	size     int64
+	inode    uint64
+}
+
+func (f *documents) stamp() stamp {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return stamp{}
+	}
+	s := stamp{modified: info.ModTime(), size: info.Size()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.inode = sys.Ino
+	}
+	return s
+}
+
+// start reads the file for the first time. A file with something wrong in it changes nothing where the
+// store has datastores already: the last good state goes on. Where it has none, there is no state to keep,
+// so what is valid starts, and what is not is reported; a file of which nothing can be used is an error.
+func (f *documents) start(ctx context.Context) error {
+	known, err := f.store.Datastores.List(ctx)
+	if err != nil {
+		return err
+	}
+	good, bad := f.read()
+	f.valid(bad == nil)
+	switch {
+	case bad == nil:
+		return f.apply(ctx, good)
+	case len(known) > 0:
+		klog.FromContext(ctx).Error(bad, "The datastores stay as they were: the file is not valid", "file", f.path)
+		return nil
+	case len(good) == 0:
+		return fmt.Errorf("read the datastores: %w", bad)
+	}
+	klog.FromContext(ctx).Error(bad, "Some datastores are left out: their documents are not valid", "file", f.path)
+	return f.apply(ctx, good)
+}
+
+// read returns the file's valid datastores, and all that is wrong with it.
+func (f *documents) read() ([]*v1alpha1.Datastore, error) {
+	f.seen = f.stamp()
+	in, err := os.Open(f.path)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	docs, err := v1alpha1.DecodeDatastores(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path, err)
+	}
+	var good []*v1alpha1.Datastore
+	var bad []error
+	for _, d := range docs {
+		if d.Err == nil {
+			good = append(good, d.Datastore)
+			continue
+		}
+		name := ""
+		if d.Datastore != nil {
+			name = fmt.Sprintf(" (%q)", d.Datastore.Name)
+		}
+		bad = append(bad, fmt.Errorf("%s, document %d%s: %w", f.path, d.Number, name, d.Err))
+	}
+	return good, errors.Join(bad...)
+}
+
+// reload reads the file again and applies it as a whole, or not at all.
+func (f *documents) reload(ctx context.Context) {
+	log := klog.FromContext(ctx)
+	good, err := f.read()
+	f.valid(err == nil)
+	if err != nil {
+		log.Error(err, "The datastores stay as they were: the file is not valid", "file", f.path)
+		return
+	}
+	if err := f.apply(ctx, good); err != nil {
+		log.Error(err, "Applying the datastores failed", "file", f.path)
+		return
+	}
+	log.Info("Applied the datastores", "file", f.path, "datastores", len(good))
+}
+
+// apply makes the store's datastores those of the file. One that the file no longer has and that still has
+// volumes stays for them, cordoned.
+func (f *documents) apply(ctx context.Context, want []*v1alpha1.Datastore) error {
+	known, err := f.store.Datastores.List(ctx)
+	if err != nil {
+		return err
+	}
+	inFile := make(map[string]bool, len(want))
+	var errs []error
+	for _, d := range want {
+		inFile[d.Name] = true
+		errs = append(errs, f.put(ctx, d))
+	}
+	for _, d := range known {
+		if !inFile[d.Name] {
+			errs = append(errs, f.remove(ctx, d))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f *documents) put(ctx context.Context, d *v1alpha1.Datastore) error {
+	_, err := store.Change(ctx, f.store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
+		if now.Spec.Type != d.Spec.Type {
+			return fault.New(fault.Invalid, "datastore %q is of type %s; it cannot become one of type %s under the same name", d.Name, now.Spec.Type, d.Spec.Type)
+		}
+		if equality.Semantic.DeepEqual(now.Spec, d.Spec) && equality.Semantic.DeepEqual(now.Labels, d.Labels) {
+			return store.Unchanged()
+		}
+		now.Spec, now.Labels = d.Spec, d.Labels
+		return nil
+	})
+	if fault.Is(err, fault.NotFound) {
+		_, err = f.store.Datastores.Create(ctx, &v1alpha1.Datastore{
+			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: "Datastore"},
+			ObjectMeta: metav1.ObjectMeta{Name: d.Name, Labels: d.Labels},
+			Spec:       d.Spec,
+		})
+	}
+	return err
+}
+
+func (f *documents) remove(ctx context.Context, d *v1alpha1.Datastore) error {
+	volumes, err := f.store.Volumes.List(ctx)
+	if err != nil {
+		return err
+	}
+	has := 0
+	for _, v := range volumes {
+		if v.Spec.Datastore == d.Name {
+			has++
+		}
+	}
+	if has == 0 {
+		err := f.store.Datastores.Delete(ctx, d.Name, string(d.UID))
+		if fault.Is(err, fault.NotFound) {
+			return nil
+		}
+		return err
+	}
+	klog.FromContext(ctx).Info("A datastore is no longer in the file but has volumes: it stays for them and takes no new ones",
+		"datastore", d.Name, "volumes", has)
+	_, err = store.Change(ctx, f.store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
+		if now.Spec.Maintenance == v1alpha1.Cordon {
+			return store.Unchanged()
+		}
+		now.Spec.Maintenance = v1alpha1.Cordon
+		return nil
+	})
+	return err
+}
+
+// watch reloads the file whenever it changes, until ctx ends. The folder is watched, not the file: tools
+// replace files, and a mounted configuration is switched by a symbolic link beside them.
+func (f *documents) watch(ctx context.Context) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", f.path, err)
+	}
+	defer w.Close() //nolint:errcheck // the process lets go of it anyway
+	if err := w.Add(filepath.Dir(f.path)); err != nil {
+		return fmt.Errorf("watch %s: %w", f.path, err)
+	}
+	quiet := time.NewTimer(0)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-w.Errors:
+			klog.FromContext(ctx).Error(err, "Watching the datastores' file missed something; it is read again", "file", f.path)
+			quiet.Reset(burst)
+		case <-w.Events:
+			quiet.Reset(burst)
+		case <-quiet.C:
+			if f.stamp() != f.seen {
+				f.reload(ctx)
+			}
+		}
+	}
+}

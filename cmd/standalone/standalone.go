@@ -1,0 +1,184 @@
+// Package standalone wires all roles of the driver into one process that needs no Kubernetes: its records
+// lie in a file of its own, and its datastores come from a file of documents.
+package standalone
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/datastore-csi/datastore-csi/pkg/agent"
+	"github.com/datastore-csi/datastore-csi/pkg/controller"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore/directory"
+	"github.com/datastore-csi/datastore-csi/pkg/driver"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/host"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/socket"
+	"github.com/datastore-csi/datastore-csi/pkg/stage"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+	"github.com/datastore-csi/datastore-csi/pkg/store/embedded"
+)
+
+const (
+	stateMode = 0o700
+	// measureEvery is how often a pool is measured that nobody changes through the driver.
+	measureEvery = 10 * time.Second
+	// patience is how long a pool may take to answer before it counts as one that does not.
+	patience = 5 * time.Second
+	// workers a datastore: mkfs keeps a core busy for a moment, everything else waits for the disk.
+	workers = 8
+	// grace is how long running calls may take when the driver ends.
+	grace = 10 * time.Second
+)
+
+// types are the datastore types that the driver serves.
+func types() []datastore.Type { return []datastore.Type{directory.Type()} }
+
+// Run runs the driver until ctx ends. What is staged and published stays so. Errors are about the whole
+// driver; a datastore that cannot be served is none.
+func Run(ctx context.Context, o Options) error {
+	if err := errors.Join(o.Validate(), o.absolute()); err != nil {
+		return err
+	}
+	s, err := open(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = s.run(ctx)
+	return errors.Join(err, s.close(context.WithoutCancel(ctx)))
+}
+
+// service is the running driver.
+type service struct {
+	options    Options
+	db         *embedded.DB
+	store      *store.Store
+	set        *datastore.Set
+	agent      *agent.Agent
+	controller *controller.Controller
+	stager     *stage.Stager
+	metrics    *metrics
+	documents  *documents
+}
+
+// open reads the state and wires the parts; nothing works yet.
+func open(ctx context.Context, o Options) (*service, error) {
+	state, err := file.MakeRoot(ctx, o.StateDir, stateMode)
+	if err != nil {
+		return nil, fault.Wrap(err, "open the state directory", o.StateDir)
+	}
+	defer state.Close()
+	machine, err := identify(ctx, host.New(host.Config{}), state)
+	if err != nil {
+		return nil, err
+	}
+	db, err := embedded.Open(ctx, embedded.Config{
+		Path:  filepath.Join(o.StateDir, "records.db"),
+		Owner: embedded.Owner{Host: o.Host, MachineID: machine.id}, ClusterID: o.ClusterID,
+		Now: time.Now, NewUID: uuid.NewString,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &service{options: o, db: db, store: db.Store(), metrics: newMetrics()}
+	if err := s.wire(ctx, machine); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func (s *service) wire(ctx context.Context, m machine) error {
+	o := s.options
+	loops, err := loop.New(loop.Config{})
+	if err != nil {
+		return err
+	}
+	run := command.New(command.Config{Observe: s.metrics.command})
+	s.set = datastore.NewSet(datastore.SetConfig{
+		Types: types(), Host: o.Host, MachineID: m.id, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
+		Tools: datastore.Tools{Command: run, Loop: loops, Now: time.Now, NewUUID: uuid.NewString},
+	})
+	s.agent = agent.New(agent.Config{
+		Host: o.Host, MachineID: m.id, BootID: m.bootID, Store: s.store, Set: s.set, Workers: workers,
+		Observe: s.metrics.work, Now: time.Now, Hook: o.Hook,
+	})
+	s.controller = controller.New(controller.Config{
+		ClusterID: s.db.ClusterID(), Store: s.store, Types: types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
+	})
+	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid}
+	s.stager, err = stage.New(ctx, stage.Config{
+		Host: o.Host, BootID: m.bootID, Volumes: s.store.Volumes, Set: s.set, Mounter: mount.New(mount.Config{}),
+		Command: run, Dir: filepath.Join(o.StateDir, "stage"), Hook: o.Hook,
+	})
+	return err
+}
+
+// run starts the parts in the order in which they need each other, and listens when all are ready.
+func (s *service) run(ctx context.Context) error {
+	path, err := socket.Path(s.options.Endpoint)
+	if err != nil {
+		return err
+	}
+	l, err := socket.Listen(ctx, path)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	err = s.start(ctx)
+	if err == nil {
+		group.Go(func() error { return s.agent.Run(ctx) })
+		err = s.reconcile(ctx)
+	}
+	if err == nil {
+		err = s.serveMetrics(ctx, group)
+	}
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	group.Go(func() error { return s.controller.Run(ctx) })
+	group.Go(func() error { return s.documents.watch(ctx) })
+	group.Go(func() error {
+		klog.FromContext(ctx).Info("Serving", "endpoint", s.options.Endpoint, "host", s.options.Host,
+			"cluster", s.db.ClusterID(), "version", s.options.Version)
+		return driver.New(driver.Config{
+			Version: s.options.Version, Types: types(), Controller: s.controller, Stager: s.stager, Host: s.options.Host,
+			MaxVolumes: s.options.MaxVolumesPerNode, Observe: s.metrics.rpc, Hook: s.options.Hook,
+		}).Serve(ctx, l, grace)
+	})
+	return group.Wait()
+}
+
+func (s *service) start(ctx context.Context) error {
+	if err := s.documents.start(ctx); err != nil {
+		return err
+	}
+	if err := s.agent.Start(ctx); err != nil {
+		return err
+	}
+	return s.controller.Start(ctx)
+}
+
+// reconcile gives staged volumes their first look, no longer than the patience for one pool.
+func (s *service) reconcile(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return s.stager.Reconcile(ctx)
+}
+
+func (s *service) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	s.set.Close(ctx)
+	s.stager.Close()
+	return s.db.Close()
+}
