@@ -183,7 +183,7 @@ func TestWhatIsMissingIsSaidPlainly(t *testing.T) {
 		t.Errorf("a small disk: %v", err)
 	}
 	t.Setenv("PATH", dir)
-	if _, _, err := preflight(driver, ""); err == nil || !strings.Contains(err.Error(), "mkfs.ext4") {
+	if _, _, err := preflight(driver, ""); err == nil || !strings.Contains(err.Error(), "mkfs.xfs") {
 		t.Errorf("no tools: %v", err)
 	}
 }

@@ -67,7 +67,7 @@ func leftovers(folder string, stores []string) ([]string, error) {
 // cleanUp puts the machine back as it was after a demo that broke off: the driver is killed, and what is
 // mounted or attached below the demo's folder is taken away, and the folder too. Nothing else is touched.
 func (d *demo) cleanUp() error {
-	errs := []error{d.driver.end(syscall.SIGKILL), d.driver.Close()}
+	errs := []error{d.driver.end(syscall.SIGKILL)}
 	for _, v := range []*volume{d.website, d.database} {
 		if v.open != nil {
 			errs = append(errs, v.open.Close())

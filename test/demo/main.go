@@ -49,6 +49,7 @@ func run(binary, parent string) error {
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(folder))
 	}
+	defer func() { _ = d.driver.Close() }() // the calls are over
 	err = d.play(ctx)
 	if err == nil {
 		return nil

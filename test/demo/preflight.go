@@ -33,9 +33,9 @@ func preflight(binary, parent string) (driver, folder string, err error) {
 	if info, err := os.Stat(loopControl); err != nil || info.Mode()&os.ModeCharDevice == 0 {
 		return "", "", fmt.Errorf("this needs a Linux with loop devices, and %s is not there; try `modprobe loop` (in a container, run it on the host)", loopControl)
 	}
-	for _, tool := range []string{"mkfs.ext4", "e2fsck", "blkid"} {
+	for _, tool := range []string{"mkfs.xfs", "blkid"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return "", "", fmt.Errorf("%s is not in the PATH; install e2fsprogs and util-linux", tool)
+			return "", "", fmt.Errorf("%s is not in the PATH; install xfsprogs and util-linux", tool)
 		}
 	}
 	folder, err = workFolder(parent)

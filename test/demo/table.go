@@ -51,14 +51,14 @@ func (t *table) paint(attribute, text string) string {
 
 // say prints a line of text.
 func (t *table) say(attribute, format string, args ...any) {
-	t.print(t.paint(attribute, fmt.Sprintf(format, args...)))
+	t.emit(t.paint(attribute, fmt.Sprintf(format, args...)))
 }
 
 // head prints the columns' names.
 func (t *table) head() {
-	t.print("")
+	t.emit("")
 	t.line(bold, " #", "step", "volume", "what came of it", "took")
-	t.print(t.paint(faint, strings.Repeat("-", lineWidth)))
+	t.emit(t.paint(faint, strings.Repeat("-", lineWidth)))
 }
 
 // row prints a step that went well.
@@ -80,10 +80,10 @@ func (t *table) failed(step, volume string, took time.Duration) {
 func (t *table) line(attribute, number, step, volume, result, took string) {
 	text := fmt.Sprintf("%2s  %s  %s  %s  %*s", number, pad(step, stepWidth), pad(volume, volumeWidth),
 		pad(result, resultWidth), tookWidth, took)
-	t.print(t.paint(attribute, strings.TrimRight(text, " ")))
+	t.emit(t.paint(attribute, strings.TrimRight(text, " ")))
 }
 
-func (t *table) print(line string) {
+func (t *table) emit(line string) {
 	_, _ = fmt.Fprintln(t.out, line) // nobody is left to tell if standard output is closed
 }
 

@@ -172,11 +172,11 @@ func (v *volume) grow(ctx context.Context) (string, error) {
 	if after-before < (grownBytes-volumeBytes)*9/10 {
 		return "", fmt.Errorf("the kernel sees %s, and saw %s before", inBytes(after), inBytes(before))
 	}
-	what := "its file system"
-	if v.Block {
-		what = "the device"
+	what := "device"
+	if !v.Block {
+		what = v.Filesystem
 	}
-	return fmt.Sprintf("%s -> %s; %s: %s -> %s", inBytes(volumeBytes), inBytes(v.Size), what, inBytes(before), inBytes(after)), nil
+	return fmt.Sprintf("%s -> %s; %s %s -> %s", inBytes(volumeBytes), inBytes(v.Size), what, inBytes(before), inBytes(after)), nil
 }
 
 // release takes the volume from the application: NodeUnpublish, NodeUnstage, ControllerUnpublish.

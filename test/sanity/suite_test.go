@@ -1,0 +1,171 @@
+package sanity_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	csisanity "github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
+	"github.com/onsi/ginkgo/v2"
+	"github.com/onsi/gomega"
+	"go.uber.org/goleak"
+
+	"github.com/datastore-csi/datastore-csi/cmd/standalone"
+	"github.com/datastore-csi/datastore-csi/test/harness"
+)
+
+const (
+	// suiteVariable is the environment variable that carries a suite to the process that runs it.
+	suiteVariable = "DATASTORE_CSI_SANITY_SUITE"
+
+	volumeBytes   = 64 << 20
+	expandedBytes = 96 << 20
+	attachLimit   = 4
+
+	// endWithin bounds the end of the driver after the last spec.
+	endWithin = 30 * time.Second
+
+	// ginkgoInterrupts is a goroutine that Ginkgo keeps until the process ends.
+	ginkgoInterrupts = "github.com/onsi/ginkgo/v2/internal/interrupt_handler.(*InterruptHandler).registerForInterrupts.func2"
+)
+
+// suite is one run of csi-sanity, as a test hands it to the process that runs it.
+type suite struct {
+	// Socket of the driver.
+	Socket string
+	// Targets and Staging are the folders in which the suite publishes and stages. It makes and removes
+	// them itself.
+	Targets, Staging string
+	// Access is the suite's access type: mount or block.
+	Access string
+	Seed   int64
+	// Report is the file for Ginkgo's report.
+	Report string
+	// InProcess is the driver to run in the same process; nil where one runs already.
+	InProcess *inProcess `json:",omitempty"`
+}
+
+// inProcess are the options of a driver in the suite's process.
+type inProcess struct{ Datastores, StateDir, Host, ClusterID string }
+
+// runSuite runs a suite and returns the exit code of the process.
+func runSuite(text string) int {
+	var s suite
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		fmt.Fprintln(os.Stderr, "read the suite:", err)
+		return 2
+	}
+	if err := s.run(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "sanity:", err)
+		return 1
+	}
+	return 0
+}
+
+// outcome takes Ginkgo's verdict.
+type outcome struct{ failed bool }
+
+func (o *outcome) Fail() { o.failed = true }
+
+// run runs the specs, and then makes sure that the driver holds no volume any more and ends cleanly.
+func (s suite) run(ctx context.Context) error {
+	end, err := s.startDriver(ctx)
+	if err != nil {
+		return err
+	}
+	config := csisanity.NewTestConfig()
+	config.Address = s.Socket
+	config.TargetPath, config.StagingPath = s.Targets, s.Staging
+	config.TestVolumeAccessType = s.Access
+	config.TestVolumeSize, config.TestVolumeExpandSize = volumeBytes, expandedBytes
+	config.TestNodeVolumeAttachLimit = true
+
+	order, report := ginkgo.GinkgoConfiguration()
+	order.RandomizeAllSpecs, order.RandomSeed = true, s.Seed
+	report.NoColor, report.JSONReport = true, s.Report
+	gomega.RegisterFailHandler(ginkgo.Fail)
+	specs := csisanity.GinkgoTest(&config)
+	var specsResult outcome
+	ginkgo.RunSpecs(&specsResult, "csi-sanity", order, report)
+	specs.Finalize()
+
+	errs := []error{s.noVolumes(ctx), end()}
+	if specsResult.failed {
+		errs = append(errs, errors.New("specs failed; see above"))
+	}
+	return errors.Join(errs...)
+}
+
+// noVolumes makes sure that the driver lists no volume.
+func (s suite) noVolumes(ctx context.Context) error {
+	client, err := harness.Dial(s.Socket)
+	if err != nil {
+		return err
+	}
+	volumes, err := client.Listed(ctx)
+	if err == nil && len(volumes) > 0 {
+		err = fmt.Errorf("left after the last spec: %v", volumes)
+	}
+	return errors.Join(err, client.Close())
+}
+
+// startDriver starts the driver in this process, if it is to run here, and waits until it is ready. The
+// function that it returns ends it and makes sure that it ended without error and left no goroutine.
+func (s suite) startDriver(ctx context.Context) (end func() error, err error) {
+	if s.InProcess == nil {
+		return func() error { return nil }, nil
+	}
+	before := goleak.IgnoreCurrent()
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	var result error
+	go func() {
+		defer close(ended)
+		result = standalone.Run(ctx, standalone.Options{
+			Endpoint: "unix://" + s.Socket, Datastores: s.InProcess.Datastores, StateDir: s.InProcess.StateDir,
+			Host: s.InProcess.Host, ClusterID: s.InProcess.ClusterID, MaxVolumesPerNode: attachLimit,
+		})
+	}()
+	end = func() error {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(endWithin):
+			return fmt.Errorf("the driver did not end within %s of being told to", endWithin)
+		}
+		if result != nil {
+			return fmt.Errorf("the driver ended with: %w", result)
+		}
+		if err := goleak.Find(before, goleak.IgnoreAnyFunction(ginkgoInterrupts)); err != nil {
+			return fmt.Errorf("the driver left goroutines: %w", err)
+		}
+		return nil
+	}
+	if err := s.ready(ctx, ended); err != nil {
+		return nil, errors.Join(err, end())
+	}
+	return end, nil
+}
+
+// ready waits until the driver answers, or has ended.
+func (s suite) ready(ctx context.Context, ended <-chan struct{}) error {
+	client, err := harness.Dial(s.Socket)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, harness.StartLimit)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { answer <- client.Ready(ctx) }()
+	select {
+	case err = <-answer:
+	case <-ended:
+		cancel()
+		<-answer
+		err = errors.New("the driver ended before it was ready")
+	}
+	return errors.Join(err, client.Close())
+}
