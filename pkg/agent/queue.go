@@ -19,8 +19,7 @@ const (
 //
 // Workers are goroutines that live only while their group has work.
 type Queue struct {
-	ctx     context.Context
-	work    func(ctx context.Context, key string) error
+	work    func(key string) error
 	workers int
 
 	mu      sync.Mutex
@@ -41,9 +40,12 @@ type item struct {
 	timer                  *time.Timer
 }
 
-// NewQueue returns a queue that works until ctx ends, with that many workers a group.
+// NewQueue returns a queue with that many workers a group, whose work is given ctx.
 func NewQueue(ctx context.Context, workers int, work func(ctx context.Context, key string) error) *Queue {
-	return &Queue{ctx: ctx, work: work, workers: workers, groups: map[string]*group{}}
+	return &Queue{
+		work:    func(key string) error { return work(ctx, key) },
+		workers: workers, groups: map[string]*group{},
+	}
 }
 
 // Add has a key worked on now. It ends a back-off.
@@ -104,7 +106,7 @@ func (q *Queue) drain(name string, g *group) {
 		i.queued, i.working = false, true
 		q.mu.Unlock()
 
-		err := q.work(q.ctx, key)
+		err := q.work(key)
 
 		q.mu.Lock()
 		q.finish(name, g, key, i, err)

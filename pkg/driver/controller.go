@@ -132,7 +132,18 @@ func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *
 	if err != nil {
 		return nil, answer(err)
 	}
-	for _, c := range req.GetVolumeCapabilities() {
+	if lacks := unsupported(v, req.GetVolumeCapabilities()); lacks != "" {
+		return &csi.ValidateVolumeCapabilitiesResponse{Message: lacks}, nil
+	}
+	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
+		VolumeContext: req.GetVolumeContext(), VolumeCapabilities: req.GetVolumeCapabilities(),
+		Parameters: req.GetParameters(), MutableParameters: req.GetMutableParameters(),
+	}}, nil
+}
+
+// unsupported says which capability a volume does not have; "" is none.
+func unsupported(v *v1alpha1.DatastoreVolume, capabilities []*csi.VolumeCapability) string {
+	for _, c := range capabilities {
 		u, err := readCapability(c)
 		if err == nil {
 			err = controller.Supports(v, u.access, u.filesystem)
@@ -141,13 +152,10 @@ func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *
 			err = fault.New(fault.Invalid, "volume %q is reached by host %q only, which access mode %s does not allow", v.Name, v.Spec.Worker.Host, u.mode)
 		}
 		if err != nil {
-			return &csi.ValidateVolumeCapabilitiesResponse{Message: err.Error()}, nil
+			return err.Error()
 		}
 	}
-	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
-		VolumeContext: req.GetVolumeContext(), VolumeCapabilities: req.GetVolumeCapabilities(),
-		Parameters: req.GetParameters(), MutableParameters: req.GetMutableParameters(),
-	}}, nil
+	return ""
 }
 
 func (s *controllerServer) ListVolumes(ctx context.Context, req *csi.ListVolumesRequest) (*csi.ListVolumesResponse, error) {
@@ -167,25 +175,31 @@ func (s *controllerServer) ListVolumes(ctx context.Context, req *csi.ListVolumes
 
 // GetCapacity answers from the records, and never with an error: what cannot be made has no room.
 func (s *controllerServer) GetCapacity(ctx context.Context, req *csi.GetCapacityRequest) (*csi.GetCapacityResponse, error) {
-	q := controller.CapacityRequest{
-		Parameters: req.GetParameters(), Access: v1alpha1.VolumeAccess{Type: v1alpha1.Filesystem},
+	var c controller.Capacity
+	if q, ok := capacityRequest(req); ok {
+		c = s.driver.config.Controller.Capacity(ctx, q)
 	}
-	if len(req.GetVolumeCapabilities()) > 0 {
-		want, err := readCapabilities(req.GetVolumeCapabilities())
-		if err != nil {
-			return &csi.GetCapacityResponse{}, nil
-		}
-		q.Access, q.Filesystem = want.access, want.filesystem
-	}
-	if t := req.GetAccessibleTopology(); t != nil {
-		q.Requisite = hosts([]*csi.Topology{t})
-	}
-	c := s.driver.config.Controller.Capacity(ctx, q)
 	out := &csi.GetCapacityResponse{AvailableCapacity: c.Available, MaximumVolumeSize: wrapperspb.Int64(c.Largest)}
 	if c.Smallest > 0 {
 		out.MinimumVolumeSize = wrapperspb.Int64(c.Smallest)
 	}
 	return out, nil
+}
+
+// capacityRequest tells what is asked, and whether volumes like that can be at all.
+func capacityRequest(req *csi.GetCapacityRequest) (controller.CapacityRequest, bool) {
+	q := controller.CapacityRequest{
+		Parameters: req.GetParameters(), Access: v1alpha1.VolumeAccess{Type: v1alpha1.Filesystem},
+	}
+	if t := req.GetAccessibleTopology(); t != nil {
+		q.Requisite = hosts([]*csi.Topology{t})
+	}
+	if len(req.GetVolumeCapabilities()) == 0 {
+		return q, true
+	}
+	want, err := readCapabilities(req.GetVolumeCapabilities())
+	q.Access, q.Filesystem = want.access, want.filesystem
+	return q, err == nil
 }
 
 func (s *controllerServer) ControllerExpandVolume(ctx context.Context, req *csi.ControllerExpandVolumeRequest) (*csi.ControllerExpandVolumeResponse, error) {

@@ -43,8 +43,9 @@ func (d *Driver) observe(ctx context.Context, req any, info *grpc.UnaryServerInf
 }
 
 // quiet are the methods that are asked all the time and change nothing.
-var quiet = map[string]bool{"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true,
-	"ControllerGetCapabilities": true, "NodeGetCapabilities": true}
+var quiet = map[string]bool{
+	"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "ControllerGetCapabilities": true, "NodeGetCapabilities": true,
+}
 
 // subject is what a request is about: its volume, or its name.
 func subject(req any) string {

@@ -49,11 +49,11 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fault.Wrap(err, "listen on", path)
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "unix", temporary)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
 	if err != nil {
 		return nil, fault.Wrap(err, "listen on", path)
 	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	l.SetUnlinkOnClose(false)
 	if err := errors.Join(os.Chmod(temporary, mode), os.Rename(temporary, path)); err != nil {
 		return nil, fault.Wrap(errors.Join(err, l.Close(), os.Remove(temporary)), "listen on", path)
 	}
