@@ -71,6 +71,10 @@ func (a *Agent) handle(ctx context.Context, key string) error {
 		a.config.Set.Kick(record.Spec.Datastore)
 		return nil
 	}
+	if ctx.Err() != nil {
+		// The process ends; the next one goes on from the record.
+		return err
+	}
 	logger(ctx).Error(err, "Work on a volume failed", "operation", operation, "volume", key, "datastore", record.Spec.Datastore)
 	return a.fail(ctx, record, err)
 }
@@ -186,6 +190,9 @@ func (a *Agent) reclaim(ctx context.Context, name string) error {
 	}
 	began := a.config.Now()
 	err = pool.Reclaim(ctx)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
 	a.observe("reclaim", began, err)
 	if err != nil {
 		logger(ctx).Error(err, "Reclaiming space failed", "datastore", name)

@@ -53,15 +53,16 @@ func (s *Stager) expand(ctx context.Context, id, path string, required int64) (i
 
 // at returns the stage record of a volume that is staged or published at a path, else fault.NotFound.
 func (s *Stager) at(ctx context.Context, id, path string) (*record, error) {
-	if err := mount.CheckPath(path); err != nil {
-		return nil, err
-	}
 	r, err := s.records.load(id)
 	if err != nil {
 		return nil, err
 	}
 	if r == nil {
 		return nil, fault.New(fault.NotFound, "it is not staged on host %q", s.config.Host)
+	}
+	// No volume is ever at a path that none can have.
+	if err := mount.CheckPath(path); err != nil {
+		return nil, fault.As(fault.NotFound, err)
 	}
 	if path == r.Path && r.Access == v1alpha1.Block && r.BootID == s.config.BootID && r.Device != "" {
 		return r, nil
