@@ -1,0 +1,110 @@
+package controller
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+)
+
+func TestParseParameters(t *testing.T) {
+	p, err := parseParameters(map[string]string{
+		"datastore": "fast", "placement": "spread", "provisioning": "thick", "format": "image", "mkfsOptions": "-m 1",
+		"csi.storage.k8s.io/fstype": "xfs", "csi.storage.k8s.io/pvc/name": strings.Repeat("n", 200),
+		"csi.storage.k8s.io/pvc/namespace": "team", "csi.storage.k8s.io/unheard-of": "x",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.datastore != "fast" || p.placement != spread || p.provisioning != v1alpha1.Thick || p.filesystem != "xfs" || p.namespace != "team" {
+		t.Errorf("got %+v", p)
+	}
+	if got := p.labels["datastore-csi.io/pvc-namespace"]; got != "team" {
+		t.Errorf("the namespace's label is %q", got)
+	}
+	if got := p.labels["datastore-csi.io/pvc-name"]; len(got) == 0 || len(got) > 63 {
+		t.Errorf("a long claim's label is %q", got)
+	}
+	for key := range p.own {
+		if strings.HasPrefix(key, provisionerPrefix) {
+			t.Errorf("%s is compared on repeats", key)
+		}
+	}
+}
+
+func TestParseParametersRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		in    map[string]string
+		names []string
+	}{
+		"an unknown parameter, and lists the known": {map[string]string{"datastor": "a"}, []string{"datastor", "datastoreSelector", "mkfsOptions"}},
+		"an unknown placement":                      {map[string]string{"placement": "best"}, []string{"placement", "most-free", "spread"}},
+		"an unknown provisioning":                   {map[string]string{"provisioning": "Thin"}, []string{"thin", "thick"}},
+		"a format that is not served":               {map[string]string{"format": "tar"}, []string{"image"}},
+		"an empty name":                             {map[string]string{"datastore": ""}, []string{"datastore"}},
+		"an empty selector":                         {map[string]string{"datastoreSelector": ""}, []string{"datastoreSelector"}},
+		"a selector that is none":                   {map[string]string{"datastoreSelector": "a=(b"}, []string{"datastoreSelector", "a=(b"}},
+		"a name and a selector":                     {map[string]string{"datastore": "a", "datastoreSelector": "b=c"}, []string{"exclude"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parseParameters(c.in)
+			if !fault.Is(err, fault.Invalid) {
+				t.Fatalf("got %v", err)
+			}
+			for _, want := range c.names {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not name %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestResolveFilesystem(t *testing.T) {
+	for name, c := range map[string]struct {
+		access                v1alpha1.AccessType
+		capability, parameter string
+		want                  string
+		refused               bool
+	}{
+		"none asked for is ext4":            {v1alpha1.Filesystem, "", "", "ext4", false},
+		"the capability's":                  {v1alpha1.Filesystem, "xfs", "", "xfs", false},
+		"the parameter's":                   {v1alpha1.Filesystem, "", "btrfs", "btrfs", false},
+		"both the same":                     {v1alpha1.Filesystem, "xfs", "xfs", "xfs", false},
+		"both, but different":               {v1alpha1.Filesystem, "xfs", "ext4", "", true},
+		"one that is not served":            {v1alpha1.Filesystem, "ntfs", "", "", true},
+		"raw block has none":                {v1alpha1.Block, "", "", "", false},
+		"raw block ignores the class's own": {v1alpha1.Block, "", "xfs", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _, err := resolveFilesystem(c.access, c.capability, parameters{filesystem: c.parameter})
+			if fault.Is(err, fault.Invalid) != c.refused || got != c.want {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+	if _, _, err := resolveFilesystem(v1alpha1.Block, "", parameters{mkfsOptions: "-m 1"}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("mkfsOptions for raw block: %v", err)
+	}
+	_, options, err := resolveFilesystem(v1alpha1.Filesystem, "ext4", parameters{mkfsOptions: "-m 1"})
+	if err != nil || !slices.Contains(options, "1") {
+		t.Errorf("options %q, %v", options, err)
+	}
+}
+
+func FuzzParseParameters(f *testing.F) {
+	f.Add("datastoreSelector", "a in (b,c),!d")
+	f.Add("mkfsOptions", "-O ^has_journal -J device=/dev/sda")
+	f.Add("csi.storage.k8s.io/pvc/name", "\x00")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		p, err := parseParameters(map[string]string{key: value})
+		if err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q=%q is %v, not invalid", key, value, err)
+		}
+		if err == nil {
+			_, _, _ = resolveFilesystem(v1alpha1.Filesystem, "", p) // must not panic
+		}
+	})
+}
