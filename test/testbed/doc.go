@@ -8,8 +8,9 @@
 // There are two ways to use one.
 //
 //   - A test runs inside: go test -exec "$PWD/test/testbed/vm" ./pkg/x/ runs the test binary of a package in a
-//     machine. Tests that can only pass in a machine, since they need its kernel or may spoil what they run
-//     on, are behind the build tag testbed, so that a plain go test ./... does not see them.
+//     machine. A package whose tests can only pass in a machine, since they need its kernel or may spoil what
+//     they run on, holds no others and calls [Inside] in its TestMain: a plain go test does the same then, and
+//     no test is ever skipped.
 //   - A test runs outside: it makes a machine with [New], boots commands in it, waits for lines that they print,
 //     cuts the power, boots again. Such tests are plain Go tests that run as root on the host.
 package testbed

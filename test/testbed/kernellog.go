@@ -9,7 +9,7 @@ import (
 
 // kernelFault matches what a Linux kernel says when something is wrong with itself.
 var kernelFault = regexp.MustCompile(`\bBUG:|\bOops\b|kernel BUG at|Kernel panic|blocked for more than \d+ seconds|` +
-	`unable to handle kernel|general protection fault|soft lockup|Internal error`)
+	`unable to handle kernel|general protection fault|soft lockup`)
 
 // kernelFaults gives the lines of a kernel log that tell of a fault.
 func kernelFaults(log string) []string {

@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/datastore-csi/datastore-csi/test/testbed/internal/pid1"
 )
@@ -22,6 +24,28 @@ func RunFirstProcess(args []string) {
 	if len(args) >= 3 && args[1] == initWord && os.Getpid() == 1 {
 		pid1.Main(args[2])
 	}
+}
+
+// Inside returns if this process runs in a machine. If it doesn't, it is replaced by the vm command, which runs it
+// anew in a machine that has vmOptions (as vm takes them). It is for the first line of a TestMain:
+//
+//	func TestMain(m *testing.M) {
+//		testbed.Inside("-disk", "8G", "-module", "nfsd")
+//		os.Exit(m.Run())
+//	}
+//
+// Then a plain go test runs the package's tests where they belong, and nowhere else. Where that can't be the
+// process ends with exit code 125.
+func Inside(vmOptions ...string) {
+	if os.Getenv(GuestVariable) != "" {
+		return
+	}
+	launcher, err := findLauncher(context.Background())
+	if err == nil {
+		err = syscall.Exec(launcher, slices.Concat([]string{launcher}, vmOptions, os.Args), os.Environ())
+	}
+	fmt.Fprintf(os.Stderr, "run this in a test machine: %v\n", err)
+	os.Exit(125)
 }
 
 // findLauncher gives the path of the program of cmd/vm, which is a machine's first process too. The script vm

@@ -148,6 +148,14 @@ func TestTaskBlockedInTheKernelFailsTheRunThoughItsCommandSucceeds(t *testing.T)
 	}
 }
 
+func TestMachineThatCannotBeSetUpTellsWhy(t *testing.T) {
+	run := boot(t, testbed.New(t, testbed.Config{Modules: []string{"no-such-module"}}), "true")
+	code, err := run.Wait(t.Context())
+	if code != -1 || !errors.Is(err, testbed.ErrNotSetUp) || !strings.Contains(err.Error(), "no-such-module") {
+		t.Errorf("with a module that isn't there Wait gave %d, %v", code, err)
+	}
+}
+
 func TestMachineEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	m := testbed.New(t, testbed.Config{})

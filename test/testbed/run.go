@@ -37,8 +37,8 @@ type Run struct {
 	name    string
 	process *exec.Cmd
 	cpu     *os.File
-	cancel  context.CancelCauseFunc
-	context context.Context
+	stop    context.CancelCauseFunc // kills the machine
+	stopped func() error            // why it was killed, if it was
 
 	up       chan struct{} // closed when the command starts
 	done     chan struct{} // closed when no process is left; what follows is set by then
@@ -59,22 +59,23 @@ func startRun(parent context.Context, m *Machine, folder string, command Command
 	if limit == 0 {
 		limit = defaultLimit
 	}
-	limited, stop := context.WithTimeoutCause(parent, limit, fmt.Errorf("%w after %s", ErrTimeLimit, limit))
-	r.context, r.cancel = context.WithCancelCause(limited)
-	lines, err := r.start(m, folder)
+	limited, free := context.WithTimeoutCause(parent, limit, fmt.Errorf("%w after %s", ErrTimeLimit, limit))
+	ctx, stop := context.WithCancelCause(limited)
+	r.stop, r.stopped = stop, func() error { return context.Cause(ctx) }
+	lines, err := r.start(ctx, m, folder)
 	if err != nil {
-		stop()
+		free()
 		return nil, err
 	}
 	go func() {
-		defer stop()
+		defer free()
 		r.collect(lines)
 	}()
 	return r, nil
 }
 
 // start gives the reading ends of the machine's console and of its three serial lines.
-func (r *Run) start(m *Machine, folder string) (lines []*os.File, err error) {
+func (r *Run) start(ctx context.Context, m *Machine, folder string) (lines []*os.File, err error) {
 	var ends []*os.File // that only the machine needs from now on
 	defer func() {
 		closeAll(ends)
@@ -100,7 +101,7 @@ func (r *Run) start(m *Machine, folder string) (lines []*os.File, err error) {
 	// setsid is process 1, and not the kernel itself: a kernel that panics kills itself by a signal, which
 	// process 1 is immune to.
 	args := []string{"--fork", "--wait", "taskset", "--cpu-list", strconv.Itoa(cpu), "linux.uml"}
-	r.process = exec.CommandContext(r.context, "setsid", append(args, kernelArgs(m, folder)...)...)
+	r.process = exec.CommandContext(ctx, "setsid", append(args, kernelArgs(m, folder)...)...)
 	r.process.Dir = folder
 	r.process.Env = append(os.Environ(), "TMPDIR=/dev/shm") // where the machine's memory lies
 	r.process.Stdout, r.process.Stderr, r.process.ExtraFiles = ends[0], ends[0], ends[1:]
@@ -172,8 +173,8 @@ func (r *Run) verdict() error {
 		faults = fmt.Errorf("%w: %q", ErrKernel, found)
 	}
 	switch {
-	case r.exitCode == nil && r.context.Err() != nil:
-		return errors.Join(fmt.Errorf("machine %s: %w", r.name, context.Cause(r.context)), faults)
+	case r.exitCode == nil && r.stopped() != nil:
+		return errors.Join(fmt.Errorf("machine %s: %w", r.name, r.stopped()), faults)
 	case r.failed != "":
 		return errors.Join(fmt.Errorf("machine %s: %w: %s", r.name, ErrNotSetUp, r.failed), faults)
 	case r.exitCode == nil:

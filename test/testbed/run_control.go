@@ -56,7 +56,7 @@ func (r *Run) Wait(ctx context.Context) (int, error) {
 // PowerCut ends the machine as a power cut does: what it had not yet written to its disks is lost. When
 // PowerCut returns no process of the machine is left and its disks are free. After the end it does nothing.
 func (r *Run) PowerCut() {
-	r.cancel(ErrPowerCut)
+	r.stop(ErrPowerCut)
 	<-r.done // SIGKILL is on its way: bounded by the host's kernel
 }
 

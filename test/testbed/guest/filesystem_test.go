@@ -1,5 +1,3 @@
-//go:build testbed
-
 package guest
 
 import (
@@ -14,7 +12,7 @@ import (
 
 func TestXFSProjectQuotaBindsRoot(t *testing.T) {
 	disk := blank(t, "/dev/ubda")
-	run(t, "mkfs.xfs", "-q", disk)
+	run(t, "mkfs.xfs", "-q", "-K", disk)
 	root := mount(t, disk, "xfs", "prjquota")
 	folder := filepath.Join(root, "volume")
 	if err := os.Mkdir(folder, 0o755); err != nil {
@@ -36,9 +34,9 @@ func TestFileSystemsMountAndKeepAFile(t *testing.T) {
 		mkfs            []string
 		fstype, options string
 	}{
-		"ext4 with project quota": {[]string{"mkfs.ext4", "-q", "-O", "quota,project", "-E", "quotatype=prjquota"}, "ext4", "prjquota"},
-		"xfs":                     {[]string{"mkfs.xfs", "-q"}, "xfs", ""},
-		"btrfs":                   {[]string{"mkfs.btrfs", "-q"}, "btrfs", ""},
+		"ext4 with project quota": {[]string{"mkfs.ext4", "-q", "-O", "quota,project", "-E", "nodiscard,quotatype=prjquota"}, "ext4", "prjquota"},
+		"xfs":                     {[]string{"mkfs.xfs", "-q", "-K"}, "xfs", ""},
+		"btrfs":                   {[]string{"mkfs.btrfs", "-q", "-K"}, "btrfs", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := blank(t, "/dev/ubdb")
@@ -52,7 +50,7 @@ func TestReflinkSharesBlocks(t *testing.T) {
 	for _, fstype := range []string{"xfs", "btrfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			disk := blank(t, "/dev/ubdb")
-			run(t, "mkfs."+fstype, "-q", disk)
+			run(t, "mkfs."+fstype, "-q", "-K", disk)
 			file := filepath.Join(mount(t, disk, fstype, ""), "file")
 			write(t, file, "content")
 			run(t, "cp", "--reflink=always", file, file+".clone")
@@ -65,7 +63,7 @@ func TestReflinkSharesBlocks(t *testing.T) {
 
 func TestLoopDeviceIsConfiguredInOneCall(t *testing.T) {
 	disk := blank(t, "/dev/ubda")
-	run(t, "mkfs.ext4", "-q", disk)
+	run(t, "mkfs.ext4", "-q", "-E", "nodiscard", disk)
 	image, err := os.Create(filepath.Join(mount(t, disk, "ext4", ""), "image"))
 	if err != nil {
 		t.Fatal(err)

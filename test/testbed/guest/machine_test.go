@@ -1,5 +1,3 @@
-//go:build testbed
-
 package guest
 
 import (

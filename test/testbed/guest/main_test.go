@@ -1,9 +1,6 @@
-//go:build testbed
-
 package guest
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,10 +12,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(testbed.GuestVariable) == "" {
-		fmt.Fprintln(os.Stderr, "these tests format disks and write to /etc: run them in a machine, with -exec test/testbed/vm")
-		os.Exit(1)
-	}
+	testbed.Inside("-disk", "1G,1G")
 	os.Exit(m.Run())
 }
 

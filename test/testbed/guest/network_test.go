@@ -1,5 +1,3 @@
-//go:build testbed
-
 package guest
 
 import (
@@ -19,8 +17,8 @@ func TestNFSServerAndClientTalk(t *testing.T) {
 	}
 	run(t, "modprobe", "nfsd")
 	mountAt(t, "nfsd", "/proc/fs/nfsd", "nfsd")
-	run(t, "exportfs", "-o", "rw,fsid=0,no_root_squash,no_subtree_check,insecure", "127.0.0.1:"+exported)
-	t.Cleanup(func() { run(t, "exportfs", "-au") })
+	run(t, "exportfs", "-o", "rw,fsid=0,no_root_squash,no_subtree_check,insecure", "127.0.0.1:"+exported) //nolint:misspell // the name of a tool
+	t.Cleanup(func() { run(t, "exportfs", "-au") })                                                       //nolint:misspell // the name of a tool
 	run(t, "rpc.mountd", "--no-nfs-version", "3")
 	run(t, "rpc.nfsd", "--no-nfs-version", "3", "--grace-time", "1", "--lease-time", "1", "1")
 	t.Cleanup(func() { run(t, "rpc.nfsd", "0") })

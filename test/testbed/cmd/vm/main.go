@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os"
@@ -31,9 +32,13 @@ func main() {
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
-	o, err := parse(os.Args[1:], os.Environ(), os.Stderr)
+	o, err := parse(os.Args[1:], os.Environ())
+	if help := helpError(""); errors.As(err, &help) {
+		fmt.Print(help)
+		return 0
+	}
 	if err != nil {
-		return exitUsage // parse has told why
+		return complain(exitUsage, err)
 	}
 	if err := o.complete(); err != nil {
 		return complain(exitUsage, err)
@@ -78,11 +83,26 @@ func (o *options) complete() error {
 	if o.command.Path, err = filepath.Abs(program); err != nil {
 		return err
 	}
+	if err := refuseRace(o.command.Path); err != nil {
+		return err
+	}
 	if o.command.Dir, err = os.Getwd(); err != nil {
 		return err
 	}
 	o.command.Stdout, o.command.Stderr = os.Stdout, os.Stderr
 	o.config.Shares = append(o.config.Shares, moduleRoot(o.command.Dir))
+	return nil
+}
+
+// refuseRace tells of Go programs that can't run in a machine: the race detector wants addresses that its kernel
+// doesn't have.
+func refuseRace(program string) error {
+	info, err := buildinfo.ReadFile(program)
+	for i := 0; err == nil && i < len(info.Settings); i++ { // an error means that it is not a Go program
+		if info.Settings[i].Key == "-race" && info.Settings[i].Value == "true" {
+			return fmt.Errorf("%s is built with the race detector, which does not run in a machine: build it without -race", program)
+		}
+	}
 	return nil
 }
 

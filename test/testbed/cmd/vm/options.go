@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,23 +32,26 @@ type options struct {
 	command testbed.Command
 }
 
-// parse reads the command line, and the environment for options that are not in it. Errors are told on stderr.
-func parse(args, environ []string, stderr io.Writer) (options, error) {
+// helpError is the error of a command line that asks for help.
+type helpError string
+
+func (h helpError) Error() string { return string(h) }
+
+// parse reads the environment and the command line.
+func parse(args, environ []string) (options, error) {
 	o := options{}
+	var help strings.Builder
 	var disks, env []string
 	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(&help)
+	flags.Usage = flags.PrintDefaults
 	flags.Var(list{&disks}, "disk", "`disk` SIZE (thrown away), FILE or FILE:SIZE (made if absent), or none; repeat for more (default 4G,4G)")
 	flags.Var(list{&o.config.Modules}, "module", "kernel `module` to load; repeat for more")
 	flags.Var(list{&o.config.Shares}, "share", "`folder` of the host to see read-write, beside the module's and the program's; repeat for more")
 	flags.Var(list{&env}, "env", "environment `variable` to pass on, NAME or NAME=VALUE; repeat for more")
 	flags.StringVar(&o.config.Name, "name", "", "host `name` of the machine; its machine-id follows from it (default random)")
 	flags.DurationVar(&o.command.Limit, "time", 0, "hard time `limit` (default 20s over a Go test's own, else 10m)")
-	flags.DurationVar(&o.config.HungAfter, "hung", time.Minute, "fail when a task is blocked in the kernel for that `long`; negative: never")
+	flags.DurationVar(&o.config.HungAfter, "hung", time.Minute, "fail when a task is blocked in the kernel for that `time`; negative: never")
 	flags.Func("memory", "`size` of the machine's memory (default 1G)", func(s string) (err error) {
 		o.config.Memory, err = testbed.ParseSize(s)
 		return err
@@ -60,17 +62,15 @@ func parse(args, environ []string, stderr io.Writer) (options, error) {
 		return err
 	})
 	if err := fromEnvironment(flags, environ); err != nil {
-		fmt.Fprintf(stderr, "vm: %v\n", err)
 		return o, err
 	}
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return o, helpError(usage + help.String())
+	case err != nil:
 		return o, err
 	}
-	if err := o.fill(flags.Args(), disks, env, environ); err != nil {
-		fmt.Fprintf(stderr, "vm: %v\n", err)
-		return o, err
-	}
-	return o, nil
+	return o, o.fill(flags.Args(), disks, env, environ)
 }
 
 // fromEnvironment sets each flag that has a variable.

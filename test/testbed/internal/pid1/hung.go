@@ -21,7 +21,7 @@ func watchHung(limit time.Duration) {
 	asleep := map[string]sleeper{}
 	reported := map[string]bool{}
 	for now := range time.Tick(max(limit/4, time.Second)) {
-		asleep = sleepers(asleep, now)
+		asleep = sleepers("/proc", asleep, now)
 		for task, s := range asleep {
 			if key := task + s.switches; now.Sub(s.since) >= limit && !reported[key] {
 				reported[key] = true
@@ -33,14 +33,15 @@ func watchHung(limit time.Duration) {
 	}
 }
 
-// sleepers gives the tasks that are blocked now; those that were so in before, and have slept on, keep their time.
-func sleepers(before map[string]sleeper, now time.Time) map[string]sleeper {
+// sleepers gives the tasks below proc that are blocked now; those that were so before, and have slept on, keep
+// their time. Tasks that end meanwhile are left out.
+func sleepers(proc string, before map[string]sleeper, now time.Time) map[string]sleeper {
 	found := map[string]sleeper{}
-	tasks, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*") // the pattern is well formed
-	for _, task := range tasks {
-		status, err := os.ReadFile(filepath.Join(task, "status"))
+	tasks, _ := filepath.Glob(filepath.Join(proc, "[0-9]*/task/[0-9]*/status")) // the pattern is well formed
+	for _, path := range tasks {
+		status, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue
 		}
 		fields := map[string]string{}
 		for line := range strings.Lines(string(status)) {
@@ -50,6 +51,7 @@ func sleepers(before map[string]sleeper, now time.Time) map[string]sleeper {
 		if !strings.HasPrefix(fields["State"], "D") {
 			continue
 		}
+		task := filepath.Dir(path)
 		s := sleeper{name: fields["Name"], switches: fields["voluntary_ctxt_switches"], since: now}
 		if old, ok := before[task]; ok && old.switches == s.switches {
 			s.since = old.since

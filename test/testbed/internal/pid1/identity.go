@@ -44,7 +44,7 @@ func loopbackUp() error {
 	if err != nil {
 		return fmt.Errorf("bring up lo: %w", err)
 	}
-	defer unix.Close(socket)
+	defer func() { _ = unix.Close(socket) }()
 	lo, err := unix.NewIfreq("lo")
 	if err != nil {
 		return fmt.Errorf("bring up lo: %w", err)

@@ -1,7 +1,6 @@
 package pid1
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -76,17 +75,15 @@ func makeNodes(devname string) error {
 			return err
 		}
 	}
-	file, err := os.Open(devname)
+	content, err := os.ReadFile(devname)
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
+	for line := range strings.Lines(string(content)) {
 		var module, name string
 		var kind rune
 		var major, minor uint32
-		if n, _ := fmt.Sscanf(lines.Text(), "%s %s %c%d:%d", &module, &name, &kind, &major, &minor); n != 5 || kind != 'c' {
+		if n, _ := fmt.Sscanf(line, "%s %s %c%d:%d", &module, &name, &kind, &major, &minor); n != 5 || kind != 'c' {
 			continue // a comment, or a block device, which devtmpfs makes
 		}
 		path := filepath.Join("/dev", name)
@@ -97,5 +94,5 @@ func makeNodes(devname string) error {
 			return fmt.Errorf("mknod %s: %w", path, err)
 		}
 	}
-	return lines.Err()
+	return nil
 }

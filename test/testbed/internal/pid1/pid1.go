@@ -6,6 +6,7 @@
 package pid1
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -83,7 +84,8 @@ func loadModules(modules []string) error {
 	if len(modules) == 0 {
 		return nil
 	}
-	out, err := exec.Command("/sbin/modprobe", append([]string{"-a", "--"}, modules...)...).CombinedOutput()
+	// The machine's time limit bounds it.
+	out, err := exec.CommandContext(context.Background(), "/sbin/modprobe", append([]string{"-a", "--"}, modules...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("load the kernel modules %q: %w: %s", modules, err, out)
 	}

@@ -62,7 +62,7 @@ func loadModuleFile(name string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // only read
 	if err := unix.FinitModule(int(file.Fd()), "", 0); err != nil {
 		return fmt.Errorf("load the kernel module %s: %w", name, err)
 	}
