@@ -75,7 +75,7 @@ lint: $(TOOLS)/golangci-lint ## Hold the rules of .golangci.yml, and check the s
 	@hack/check-tree.sh
 
 lint-selftest: $(TOOLS)/golangci-lint $(TOOLS)/gotestsum ## Prove that each rule refuses what it is there for
-	@GOLANGCI_LINT=$(TOOLS)/golangci-lint $(gotest) lint-selftest ./hack/...
+	@GOLANGCI_LINT=$(TOOLS)/golangci-lint $(gotest) lint-selftest -timeout 30m ./hack/...
 
 fmt: $(TOOLS)/golangci-lint ## Format the Go code
 	@$(TOOLS)/golangci-lint fmt

@@ -8,7 +8,7 @@ import (
 
 // packages are those that a sample may import.
 var packages = []string{
-	"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file",
+	"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/linux/filesystem",
 	"pkg/store", "pkg/store/embedded", "pkg/store/storetest", "pkg/datastore", "pkg/datastore/directory",
 	"pkg/stage", "pkg/agent", "pkg/controller", "pkg/driver", "cmd/datastore-csi/role", "test/testbed",
 }
@@ -19,13 +19,13 @@ var floors = map[string][]string{
 	"pkg/fault":             {},
 	"pkg/step":              {},
 	"pkg/api/v1alpha1":      {"pkg/fault", "pkg/api/v1alpha1"},
-	"pkg/linux/mount":       {"pkg/fault", "pkg/step", "pkg/linux/command", "pkg/linux/file"},
+	"pkg/linux/mount":       {"pkg/fault", "pkg/step", "pkg/linux/command", "pkg/linux/file", "pkg/linux/filesystem"},
 	"pkg/store":             {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/file", "pkg/store", "pkg/store/embedded", "pkg/store/storetest"},
-	"pkg/datastore":         {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/datastore", "pkg/datastore/directory"},
-	"pkg/stage":             {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/store", "pkg/datastore", "pkg/stage"},
-	"pkg/agent":             {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/store", "pkg/datastore", "pkg/agent"},
-	"pkg/controller":        {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/store", "pkg/datastore", "pkg/controller"},
-	"pkg/driver":            {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/stage", "pkg/controller", "pkg/driver"},
+	"pkg/datastore":         {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/linux/filesystem", "pkg/datastore", "pkg/datastore/directory"},
+	"pkg/stage":             {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/linux/filesystem", "pkg/store", "pkg/datastore", "pkg/stage"},
+	"pkg/agent":             {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/command", "pkg/linux/file", "pkg/linux/filesystem", "pkg/store", "pkg/datastore", "pkg/agent"},
+	"pkg/controller":        {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/linux/filesystem", "pkg/store", "pkg/datastore", "pkg/controller"},
+	"pkg/driver":            {"pkg/fault", "pkg/step", "pkg/api/v1alpha1", "pkg/datastore", "pkg/stage", "pkg/controller", "pkg/driver"},
 	"pkg/newcomer":          {},
 	"cmd/datastore-csi":     packages[:len(packages)-1],
 	"test/conformance/life": packages,
