@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
@@ -48,25 +50,39 @@ func change[T any, P Record[T]](ctx context.Context, t Table[T], name string, al
 
 // Wait watches one record until done says so, and returns the version that it was satisfied with. A
 // record that is gone is given as nil. An error of done ends the wait and is returned as it is.
+//
+// Done is only ever shown what Get found just then, never an older version from a watch that lags; the
+// same one may be shown twice.
 func Wait[T any](ctx context.Context, t Table[T], name string, done func(*T) (bool, error)) (*T, error) {
 	w, err := t.Watch(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
-	// The first look is at the live record: a watch of one that does not exist tells nothing.
-	record, err := t.Get(ctx, name)
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return nil, err
-	}
 	for {
+		record, err := t.Get(ctx, name)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
 		if ok, err := done(record); ok || err != nil {
 			return record, err
 		}
-		event, err := w.Next(ctx)
-		if err != nil {
-			return nil, err
+		for news := false; !news; {
+			event, err := w.Next(ctx)
+			if err != nil {
+				return nil, err
+			}
+			news = !sameVersion(event.Record, record)
 		}
-		record = event.Record
 	}
+}
+
+// sameVersion tells whether two versions of a record, or its absence, are the same.
+func sameVersion[T any](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, ok := any(a).(metav1.Object)
+	y, also := any(b).(metav1.Object)
+	return ok && also && x.GetUID() == y.GetUID() && x.GetResourceVersion() == y.GetResourceVersion()
 }

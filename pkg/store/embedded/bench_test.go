@@ -45,7 +45,9 @@ func volume(name string) *v1alpha1.DatastoreVolume {
 	}
 }
 
-func volumeName(i int) string { return fmt.Sprintf("pvc-3f0c1d7e-8a52-4a0b-9e0e-%012d", i*7919%1000003) }
+func volumeName(i int) string {
+	return fmt.Sprintf("pvc-3f0c1d7e-8a52-4a0b-9e0e-%012d", i*7919%1000003)
+}
 
 // fill creates volumes, many at once.
 func fill(tb testing.TB, db *embedded.DB, n int) {

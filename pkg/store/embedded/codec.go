@@ -44,7 +44,7 @@ func decode[T any, P store.Record[T]](name string, value []byte) (*T, error) {
 	if got := P(record).GetName(); got != name {
 		return nil, fault.New(fault.DataLoss, "the record says that its name is %q", got)
 	}
-	prime(record)
+	finish(record)
 	return record, nil
 }
 
@@ -62,18 +62,4 @@ func checked(value []byte) ([]byte, error) {
 
 func sum(text []byte) uint32 {
 	return crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli))
-}
-
-// settle returns a record as it will be read back: a copy that shares nothing with the one given.
-func settle[T any](record *T) (*T, error) {
-	text, err := json.Marshal(record)
-	if err != nil {
-		return nil, fault.As(fault.Invalid, err)
-	}
-	settled := new(T)
-	if err := json.Unmarshal(text, settled); err != nil {
-		return nil, fault.As(fault.Invalid, err)
-	}
-	prime(settled)
-	return settled, nil
 }

@@ -27,3 +27,15 @@ func open(tb testing.TB, c embedded.Config) *embedded.DB {
 }
 
 func newPath(tb testing.TB) string { return filepath.Join(tb.TempDir(), "store.db") }
+
+// opened opens a store that is closed after the test.
+func opened(t *testing.T, c embedded.Config) *embedded.DB {
+	t.Helper()
+	db := open(t, c)
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return db
+}

@@ -2,7 +2,6 @@ package embedded
 
 import (
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,7 +27,7 @@ func (t *table[T, P]) created(old, in *T) (*T, bool, error) {
 	meta.SetDeletionTimestamp(nil)
 	meta.SetDeletionGracePeriodSeconds(nil)
 	meta.SetUID(types.UID(t.db.config.NewUID()))
-	meta.SetCreationTimestamp(t.now())
+	meta.SetCreationTimestamp(wholeSeconds(t.db.config.Now()))
 	meta.SetGeneration(1)
 	return &next, false, nil
 }
@@ -90,7 +89,7 @@ func (t *table[T, P]) deleted(old *T, uid string) (*T, bool, error) {
 		return old, false, nil
 	}
 	next := *old
-	meta, now := P(&next), t.now()
+	meta, now := P(&next), wholeSeconds(t.db.config.Now())
 	meta.SetDeletionTimestamp(&now)
 	meta.SetDeletionGracePeriodSeconds(new(int64))
 	meta.SetGeneration(before.GetGeneration() + 1)
@@ -118,11 +117,6 @@ func (t *table[T, P]) adopt(to, from metav1.Object) {
 	to.SetAnnotations(from.GetAnnotations())
 	to.SetFinalizers(from.GetFinalizers())
 	to.SetOwnerReferences(from.GetOwnerReferences())
-}
-
-// now is the present second, as it will be read back.
-func (t *table[T, P]) now() metav1.Time {
-	return metav1.NewTime(time.Unix(t.db.config.Now().Unix(), 0))
 }
 
 func errNotFound() error { return fault.New(fault.NotFound, "there is no record of that name") }
