@@ -230,6 +230,16 @@ func (s *Stager) mount(ctx context.Context, v *v1alpha1.DatastoreVolume, r *reco
 	if err := filesystem.Check(ctx, s.config.Command, opened.Device, t); err != nil {
 		return err
 	}
+	grow := !r.ReadOnly && filesystem.NeedsGrow(signature, opened.Bytes)
+	growMounted, err := filesystem.GrowsMounted(t)
+	if err != nil {
+		return err
+	}
+	if grow && !growMounted {
+		if err := filesystem.GrowUnmounted(ctx, s.config.Command, opened.Device, t); err != nil {
+			return err
+		}
+	}
 	// While nothing is mounted here, nobody shall write into the directory below.
 	if err := s.config.Mounter.SetMode(ctx, r.Path, 0); err != nil {
 		return err
@@ -241,7 +251,7 @@ func (s *Stager) mount(ctx context.Context, v *v1alpha1.DatastoreVolume, r *reco
 	if err := s.config.Mounter.Mount(ctx, opened.Device, r.Path, r.Filesystem, options); err != nil {
 		return err
 	}
-	if r.ReadOnly || !filesystem.NeedsGrow(signature, opened.Bytes) {
+	if !grow || !growMounted {
 		return nil
 	}
 	_, _, err = filesystem.Grow(ctx, r.Path, t, opened.Bytes)

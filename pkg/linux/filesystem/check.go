@@ -53,8 +53,13 @@ func check(ctx context.Context, run *command.Runner, device string, t Type) erro
 	if err != nil || clean {
 		return err
 	}
-	_, err = run.Run(ctx, command.Cmd{
-		Tool: "e2fsck", Args: []string{"-p", device}, Combined: true,
+	return runCheck(ctx, run, device)
+}
+
+// runCheck runs e2fsck -p, with more options if any, and understands what it says.
+func runCheck(ctx context.Context, run *command.Runner, device string, options ...string) error {
+	_, err := run.Run(ctx, command.Cmd{
+		Tool: "e2fsck", Args: append(append([]string{"-p"}, options...), device), Combined: true,
 		Changes: "check and repair ext4 on " + device, OKCodes: []int{e2fsckCorrected},
 	})
 	code, exited := command.ExitCode(err)

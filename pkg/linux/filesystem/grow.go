@@ -135,6 +135,9 @@ func totalBytes(fd int) (int64, error) {
 func growFailure(err error, deviceBytes int64) error {
 	kind := fault.Internal
 	switch {
+	case errors.Is(err, unix.EPERM):
+		return fault.New(fault.Precondition, "the kernel refused to grow it to %d bytes while it is mounted: that needs CAP_SYS_RESOURCE for ext4; "+
+			"give this process that capability, or unstage the volume and stage it again: %w", deviceBytes, err)
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EAGAIN), fault.Is(err, fault.Busy):
 		kind = fault.Busy
 	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EOPNOTSUPP):
