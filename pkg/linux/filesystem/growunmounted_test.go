@@ -11,7 +11,7 @@ import (
 
 func TestExt4GrowsUnmountedToItsDevice(t *testing.T) {
 	path := sparse(t, 64*mib)
-	if err := filesystem.Make(t.Context(), runner(), path, filesystem.Format{Type: filesystem.Ext4, UUID: someUUID, Zeroed: true}); err != nil {
+	if err := filesystem.Make(t.Context(), runner(), path, filesystem.Format{Type: filesystem.Ext4, UUID: someUUID, SectorSize: 512, Zeroed: true}); err != nil {
 		t.Fatal(err)
 	}
 	resize(t, path, 3*gib)
