@@ -42,7 +42,7 @@ clean: ## Remove what was built
 	rm -rf $(BIN)
 
 ##@ Test
-.PHONY: test test-unit sanity conformance testbed faults fuzz
+.PHONY: test test-unit sanity conformance testbed test-vm fuzz
 test: ## All that CI runs, every part, with a summary
 	@hack/parts.sh lint lint-selftest generate-check build test-unit sanity testbed conformance
 
@@ -58,10 +58,12 @@ conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, the cras
 	@hack/deps.sh fs
 	@$(gotest) conformance -timeout 60m $(TESTFLAGS) ./test/conformance/...
 
-testbed: $(TOOLS)/gotestsum ## The test bed's own tests, here and inside its kernel
+testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -timeout 15m $(TESTFLAGS) $$($(GO) list ./test/testbed/... | grep -v /guest)
-	@$(gotest) guest -timeout 15m -exec $(VM) $(TESTFLAGS) ./test/testbed/guest/...
+	@$(gotest) testbed -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance)(/|$$)')
+
+test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
+	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)
 
 fuzz: ## Each fuzz test for FUZZTIME (30s); `make test-unit` runs their corpora
 	@hack/fuzz.sh $(FUZZTIME) $(PKG)
