@@ -70,7 +70,9 @@ func (f Format) ext4(ctx context.Context, run *command.Runner, path string, opti
 	}
 	args := arguments(overlay(list, options), map[string]style{"-O": features, "-E": keyed, "-J": keyed})
 	return command.Cmd{
-		Tool: "mke2fs", Args: append(append([]string{"-q"}, args...), path),
+		// -t names a paragraph of the configuration and nothing else; of an empty one mke2fs takes only
+		// ext2, and without -t it would choose ext3 for -J. The features make the ext4.
+		Tool: "mke2fs", Args: append(append([]string{"-q", "-t", "ext2"}, args...), path),
 		Env: []string{"MKE2FS_CONFIG=/dev/null"}, // mke2fs(8): instead of /etc/mke2fs.conf
 	}, nil
 }
