@@ -97,7 +97,11 @@ func (d *demo) play(ctx context.Context) error {
 		at := time.Now()
 		result, err := s.do(ctx)
 		if err != nil {
-			d.table.failed(s.name, label, time.Since(at))
+			why := "FAILED"
+			if ctx.Err() != nil {
+				why = "INTERRUPTED"
+			}
+			d.table.ended(s.name, label, why, time.Since(at))
 			return fmt.Errorf("step %d, %s: %w", d.table.rows, strings.TrimSpace(s.name+" "+label), err)
 		}
 		d.table.row(s.name, label, result, time.Since(at))

@@ -38,7 +38,7 @@ func TestLinesAreAtMost100CharactersWide(t *testing.T) {
 	tab := &table{out: &out}
 	tab.head()
 	tab.row("attach, stage, publish", "database", strings.Repeat("some words ", 30), 59*time.Minute)
-	tab.failed("attach, stage, publish", "database", time.Second)
+	tab.ended("attach, stage, publish", "database", "INTERRUPTED", time.Second)
 	lines := strings.Split(out.String(), "\n")
 	for _, line := range lines {
 		if n := utf8.RuneCountInString(line); n > 100 {

@@ -57,7 +57,7 @@ func run(binary, parent string) error {
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 	} else {
-		err = fmt.Errorf("%w\n\nthe driver's log (%s) ends with:\n%s", err, d.driver.log, d.driver.tail(30))
+		err = fmt.Errorf("%w\n\nthe driver's log ends with:\n%s", err, d.driver.tail(30))
 	}
 	return errors.Join(err, d.cleanUp())
 }

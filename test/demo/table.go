@@ -71,10 +71,10 @@ func (t *table) row(step, volume, result string, took time.Duration) {
 	}
 }
 
-// failed prints a step that did not.
-func (t *table) failed(step, volume string, took time.Duration) {
+// ended prints a step that did not, and in a word why.
+func (t *table) ended(step, volume, why string, took time.Duration) {
 	t.rows++
-	t.line(red, fmt.Sprintf("%2d", t.rows), step, volume, "FAILED", inTime(took))
+	t.line(red, fmt.Sprintf("%2d", t.rows), step, volume, why, inTime(took))
 }
 
 func (t *table) line(attribute, number, step, volume, result, took string) {
