@@ -19,7 +19,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
-// burst is how long the file must be quiet before it is read: an editor writes more than once.
+// burst is how long the file must stay the same before it is read: an editor writes more than once.
 const burst = 200 * time.Millisecond
 
 // documents brings the file of Datastore documents into the store, and keeps it so.
@@ -201,21 +201,32 @@ func (f *documents) watch(ctx context.Context) error {
 	if err := w.Add(filepath.Dir(f.path)); err != nil {
 		return fmt.Errorf("watch %s: %w", f.path, err)
 	}
-	quiet := time.NewTimer(0)
-	defer quiet.Stop()
+	settle := time.NewTimer(burst)
+	defer settle.Stop()
+	waiting, last := true, stamp{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-w.Errors:
-			klog.FromContext(ctx).Error(err, "Watching the datastores' file missed something; it is read again", "file", f.path)
-			quiet.Reset(burst)
+			klog.FromContext(ctx).Error(err, "Watching the datastores' file missed something; it is looked at again", "file", f.path)
 		case <-w.Events:
-			quiet.Reset(burst)
-		case <-quiet.C:
-			if f.stamp() != f.seen {
-				f.reload(ctx)
+		case <-settle.C:
+			waiting = false
+			now := f.stamp()
+			if now == f.seen {
+				continue
 			}
+			if now == last {
+				f.reload(ctx)
+				continue
+			}
+			last = now // it may still be written
+		}
+		// The wait is not begun anew by events of other files in the folder.
+		if !waiting {
+			settle.Reset(burst)
+			waiting = true
 		}
 	}
 }

@@ -15,8 +15,11 @@ const (
 	targetFileMode = 0o640
 )
 
-// singleWriter is the access mode that allows one target.
-const singleWriter = "SINGLE_NODE_SINGLE_WRITER"
+// manyTargets tells whether an access mode allows several targets on one host (CSI specification,
+// NodePublishVolume, second table).
+func manyTargets(mode string) bool {
+	return mode == "SINGLE_NODE_MULTI_WRITER" || strings.HasPrefix(mode, "MULTI_NODE_")
+}
 
 // Publish makes a staged volume visible at a target path: the staged mount as a bind mount, or a raw block
 // volume as a device node. Published there already in the same way is success, in another way
@@ -110,43 +113,56 @@ func (s *Stager) publishedAlready(ctx context.Context, r *record, q PublishReque
 	if p.IsMount {
 		return false, fault.New(fault.Precondition, "something else is mounted at the target path %s; it is left alone", q.Path)
 	}
-	if q.Mode != singleWriter {
+	if manyTargets(q.Mode) {
 		return false, nil
 	}
 	others, err := s.published(ctx, r)
 	if err == nil && len(others) > 0 {
-		err = fault.New(fault.Precondition, "it is published at %s, and %s allows one target", strings.Join(others, ", "), singleWriter)
+		err = fault.New(fault.Precondition, "it is published at %s, and %s allows one target", strings.Join(others, ", "), q.Mode)
 	}
 	return false, err
 }
 
+// bind makes the target and binds the volume there. Where that fails, what it made is removed.
 func (s *Stager) bind(ctx context.Context, r *record, source, path string, want target) error {
-	block := r.Access == v1alpha1.Block
-	var err error
-	if block {
-		_, err = s.config.Mounter.MakeFileTarget(ctx, path, targetFileMode)
+	verify := func(p mount.Point) error { return s.verifySource(ctx, r, source, p, want) }
+	p, err := s.config.Mounter.Inspect(ctx, source)
+	if err != nil {
+		return err
+	}
+	// Judged here, so that nothing is made for a volume that is not there, and again on what is bound.
+	if err := verify(p); err != nil {
+		return err
+	}
+	made := false
+	if r.Access == v1alpha1.Block {
+		made, err = s.config.Mounter.MakeFileTarget(ctx, path, targetFileMode)
 	} else {
-		_, err = s.config.Mounter.MakeDirTarget(ctx, path, targetDirMode)
+		made, err = s.config.Mounter.MakeDirTarget(ctx, path, targetDirMode)
 	}
 	if err != nil {
 		return err
 	}
-	return s.config.Mounter.Bind(ctx, source, path, mount.BindOptions{
-		ReadOnly: want.ReadOnly,
-		Verify: func(p mount.Point) error {
-			if block {
-				if p.Rdev != want.Number {
-					return fault.New(fault.Precondition, "%s is not the volume's device", source)
-				}
-				return nil
-			}
-			ours, err := s.owns(ctx, r, source, p)
-			if err == nil && !ours {
-				err = fault.New(fault.Precondition, "the volume is not mounted at its staging path %s; unstage and stage it again", source)
-			}
-			return err
-		},
-	})
+	err = s.config.Mounter.Bind(ctx, source, path, mount.BindOptions{ReadOnly: want.ReadOnly, Verify: verify})
+	if err != nil && made {
+		return join(err, s.config.Mounter.RemoveTarget(ctx, path))
+	}
+	return err
+}
+
+// verifySource refuses to bind anything but the volume.
+func (s *Stager) verifySource(ctx context.Context, r *record, source string, p mount.Point, want target) error {
+	if r.Access == v1alpha1.Block {
+		if p.Rdev != want.Number {
+			return fault.New(fault.Precondition, "%s is not the volume's device", source)
+		}
+		return nil
+	}
+	ours, err := s.owns(ctx, r, source, p)
+	if err == nil && !ours {
+		err = fault.New(fault.Precondition, "the volume is not mounted at its staging path %s; unstage and stage it again", source)
+	}
+	return err
 }
 
 // ownsTarget tells whether what is mounted at a target is the volume.
