@@ -102,6 +102,13 @@ func (r *Root) Filesystem() (Filesystem, error) {
 	}, nil
 }
 
+// SyncFilesystem makes all of the file system durable (syncfs(2)). It may take long. What was removed
+// before is free afterwards: btrfs gives space back with its next transaction only.
+func (r *Root) SyncFilesystem() error {
+	err := retry(func() error { return unix.Syncfs(int(r.dir.Fd())) })
+	return failed("sync the file system of", r.path, err)
+}
+
 // typeName names the file systems that an administrator may have put a directory on (statfs(2)).
 func typeName(magic uint32) string {
 	switch magic {

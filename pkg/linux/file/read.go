@@ -94,6 +94,8 @@ type Info struct {
 	Mode fs.FileMode
 	// Bytes is its length, Allocated what it takes on the storage (st_blocks), in bytes.
 	Bytes, Allocated int64
+	// Links counts its names.
+	Links uint64
 }
 
 // Stat tells what a name stands for: a symbolic link for itself. A mount point is fault.Precondition.
@@ -115,7 +117,7 @@ func StatFile(f *os.File) (Info, error) {
 	if err := retry(func() error { return unix.Fstat(int(f.Fd()), &s) }); err != nil {
 		return Info{}, failed("stat", f.Name(), err)
 	}
-	return Info{Dev: uint64(s.Dev), Inode: s.Ino, Mode: modeOf(s.Mode), Bytes: s.Size, Allocated: s.Blocks * 512}, nil
+	return Info{Dev: uint64(s.Dev), Inode: s.Ino, Mode: modeOf(s.Mode), Bytes: s.Size, Allocated: s.Blocks * 512, Links: uint64(s.Nlink)}, nil
 }
 
 // modeOf translates st_mode (inode(7)).

@@ -67,30 +67,33 @@ func (r *Root) WriteFile(ctx context.Context, name string, data []byte, mode fs.
 // writeTemporary writes data under name's temporary name. What a broken call left there is removed first.
 func (r *Root) writeTemporary(ctx context.Context, dir *os.File, name string, data []byte, mode fs.FileMode) error {
 	name = temporary(name)
-	f, err := r.Create(ctx, name, mode)
+	err := r.WriteNew(ctx, name, data, mode)
 	if fault.Is(err, fault.Exists) {
 		if err := r.unlink(ctx, dir, name); err != nil {
 			return err
 		}
-		f, err = r.Create(ctx, name, mode)
+		err = r.WriteNew(ctx, name, data, mode)
 	}
+	return err
+}
+
+// WriteNew makes a file with that content, which is durable when it returns; its name is after Sync of its
+// directory. Anything there already is fault.Exists. An error leaves nothing, a crash may leave a part: it is
+// for a place where nobody looks before all is there.
+func (r *Root) WriteNew(ctx context.Context, name string, data []byte, mode fs.FileMode) error {
+	f, err := r.Create(ctx, name, mode)
 	if err != nil {
 		return err
 	}
-	if err = writeAll(f, data); err != nil {
-		// Without its room (a full file system) half a file is of no use to anybody.
-		return errors.Join(err, r.unlink(context.WithoutCancel(ctx), dir, name))
-	}
-	return nil
-}
-
-// writeAll fills a new file and makes its content durable. It closes the file.
-func writeAll(f *os.File, data []byte) error {
-	_, err := f.Write(data)
+	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
 	}
-	return failed("write", f.Name(), errors.Join(err, f.Close()))
+	if err = errors.Join(err, f.Close()); err == nil {
+		return nil
+	}
+	// Half a file (the file system is full) is of no use to anybody.
+	return errors.Join(failed("write", r.full(name), err), r.Unlink(context.WithoutCancel(ctx), name))
 }
 
 // CreateFile makes a file with that content at once and durably. Of any number of calls for one name,

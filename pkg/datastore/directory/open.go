@@ -1,0 +1,183 @@
+package directory
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
+)
+
+// The driver's folders and files are for root only.
+const (
+	dirMode  = 0o700
+	fileMode = 0o600
+)
+
+// open is the type's New.
+func open(ctx context.Context, c datastore.Config) (datastore.Pool, error) {
+	p, err := openPool(ctx, c)
+	if err != nil {
+		return nil, fault.Wrap(err, "open datastore", c.Datastore.Name)
+	}
+	return p, nil
+}
+
+func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
+	if c.Datastore.Spec.Directory == nil {
+		return nil, fault.New(fault.Invalid, "spec.directory is missing")
+	}
+	path := c.Datastore.Spec.Directory.Path
+	if filepath.Dir(path) == path {
+		return nil, fault.New(fault.Invalid, "spec.directory.path %q is not a directory of its own", path)
+	}
+	root, err := file.OpenRoot(path)
+	if fault.Is(err, fault.NotFound) {
+		return nil, fault.New(fault.Unavailable, "directory %s is not there; make it, or mount the disk that holds it", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fs, err := root.Filesystem()
+	if err != nil {
+		return nil, err
+	}
+	if err := fit(path, fs.Type); err != nil {
+		return nil, err
+	}
+	if err := claim(root, c); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if p == nil {
+			c.Claims.Release(c.Datastore.Name)
+		}
+	}()
+	m, err := settle(ctx, root, c, fs.ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	if !fs.ReadOnly {
+		if err := ensureLayout(ctx, root); err != nil {
+			return nil, err
+		}
+	}
+	return &pool{
+		datastore: c.Datastore.Name, path: path, marker: m, tools: c.Tools,
+		capabilities: capabilities(c.Datastore.Spec), making: map[string]bool{},
+	}, nil
+}
+
+// volatile is the file system that is gone with the next boot: good for a trial, and reported.
+const volatile = "tmpfs"
+
+// fit refuses file systems on which images are not what they promise: on the network (another machine may
+// write too), in layers, or without space that can be taken in advance.
+func fit(path, fsType string) error {
+	switch fsType {
+	case "ext4", "xfs", "btrfs", volatile:
+		return nil
+	}
+	return fault.New(fault.Precondition, "directory %s lies on a file system of type %s; type directory needs ext4, xfs or btrfs", path, fsType)
+}
+
+// claim keeps other datastores of this host off the directory, on whatever path.
+func claim(root *file.Root, c datastore.Config) error {
+	id, err := root.ID()
+	if err != nil {
+		return err
+	}
+	ancestors, err := root.Ancestors()
+	if err != nil {
+		return err
+	}
+	above := make([]string, len(ancestors))
+	for i, a := range ancestors {
+		above[i] = place(a)
+	}
+	err = c.Claims.Take(c.Datastore.Name, place(id), above)
+	return fault.Wrap(err, "claim directory", root.Path())
+}
+
+func place(id file.ID) string { return "directory " + id.String() }
+
+// settle finds the pool's marker and judges it, or makes it where that is allowed.
+func settle(ctx context.Context, root *file.Root, c datastore.Config, readOnly bool) (marker, error) {
+	m, err := readMarker(root)
+	if fault.Is(err, fault.NotFound) {
+		if err := mayMark(root, c, readOnly); err != nil {
+			return marker{}, err
+		}
+		m, err = makeMarker(ctx, root, c)
+	}
+	if err != nil {
+		return marker{}, err
+	}
+	if err := m.judge(c, root.Path()); err != nil {
+		return marker{}, err
+	}
+	if m.Machine == c.MachineID {
+		return m, nil
+	}
+	if m.Machine != c.Datastore.Spec.Directory.AdoptFrom {
+		return marker{}, fault.New(fault.Precondition, "directory %s is a pool of the machine with machine-id %s, this is %s; "+
+			"if its disk was moved here for good, set spec.directory.adoptFrom to the former", root.Path(), m.Machine, c.MachineID)
+	}
+	return m.adopt(ctx, root, c.MachineID)
+}
+
+// mayMark tells whether a directory without a marker may become the datastore's pool.
+func mayMark(root *file.Root, c datastore.Config, readOnly bool) error {
+	path := root.Path()
+	if c.PoolUUID != "" {
+		return notMounted(path, c.PoolUUID)
+	}
+	if readOnly {
+		return fault.New(fault.Unavailable, "directory %s is on a file system that is mounted read-only, so it can't become a pool; "+
+			"mount it writable", path)
+	}
+	if c.Datastore.Spec.Directory.Initialize {
+		return nil
+	}
+	blank, err := isBlank(root)
+	if err != nil || blank {
+		return err
+	}
+	return fault.New(fault.Precondition, "directory %s is not empty and holds no marker of ours; "+
+		"give an empty one, or set spec.directory.initialize to make a pool beside what is there", path)
+}
+
+// notMounted is the error of a directory that was a pool and has no marker now.
+func notMounted(path, pool string) error {
+	return fault.New(fault.Unavailable, "directory %s holds no marker (%s) of pool %s; is its disk not mounted? "+
+		"Mount it, and it is used again; nothing was changed", path, markerName, pool)
+}
+
+// isBlank tells whether a directory holds nothing but what mkfs makes (lost+found) and what a broken
+// makeMarker left.
+func isBlank(root *file.Root) (bool, error) {
+	for _, dir := range []struct {
+		name    string
+		allowed []string
+	}{{".", []string{"lost+found", ownDir}}, {"lost+found", nil}, {ownDir, nil}} {
+		names, err := root.ReadDir(dir.name, len(dir.allowed)+1)
+		if fault.Is(err, fault.NotFound) {
+			continue
+		}
+		if fault.Is(err, fault.Precondition) {
+			return false, nil // no directory
+		}
+		if err != nil {
+			return false, err
+		}
+		for _, n := range names {
+			if !slices.Contains(dir.allowed, n) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,90 @@
+package directory
+
+import (
+	"context"
+	"fmt"
+	"path"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
+)
+
+// Status asks statfs(2), and adds up what the images take (st_blocks). Images are known by their place; marks
+// are not read for it.
+func (p *pool) Status(ctx context.Context) (datastore.Status, error) {
+	status, err := p.status(ctx)
+	return status, fault.Wrap(err, "measure datastore", p.datastore)
+}
+
+func (p *pool) status(ctx context.Context) (datastore.Status, error) {
+	root, err := p.enter()
+	if err != nil {
+		return datastore.Status{}, err
+	}
+	defer root.Close()
+	fs, err := root.Filesystem()
+	if err != nil {
+		return datastore.Status{}, err
+	}
+	own, err := ownBytes(ctx, root)
+	if err != nil {
+		return datastore.Status{}, err
+	}
+	return datastore.Status{
+		UUID: p.marker.Pool, Total: fs.Total, Used: fs.Total - fs.Free, Free: free(fs), Own: own,
+		Degraded: fs.ReadOnly, Findings: findings(p.path, fs),
+	}, nil
+}
+
+// ownBytes adds up what volumes take, also those that are being made or removed.
+func ownBytes(ctx context.Context, root *file.Root) (int64, error) {
+	var sum int64
+	for _, dir := range []string{volumesDir, tmpDir, trashDir} {
+		names, err := list(root, dir)
+		if err != nil {
+			return 0, err
+		}
+		for _, name := range names {
+			if err := ctx.Err(); err != nil {
+				return 0, err
+			}
+			info, err := root.Stat(path.Join(dir, name, imageName))
+			switch {
+			case fault.Is(err, fault.NotFound), fault.Is(err, fault.Precondition), fault.Is(err, fault.Invalid):
+				// Gone meanwhile, or foreign: no directory, a link, a mount point, a strange name.
+			case err != nil:
+				return 0, err
+			case info.Mode.IsRegular():
+				sum += info.Allocated
+			}
+		}
+	}
+	return sum, nil
+}
+
+// fewInodes is when a file system is short of files: under one percent, or this many.
+const fewInodes = 1000
+
+func findings(path string, fs file.Filesystem) []v1alpha1.Finding {
+	var out []v1alpha1.Finding
+	add := func(reason, message string, args ...any) {
+		out = append(out, v1alpha1.Finding{Reason: reason, Message: fmt.Sprintf(message, args...)})
+	}
+	if fs.ReadOnly {
+		add("ReadOnly", "the file system of %s is mounted read-only: nothing can be made, grown or removed; look at the kernel's log, then remount it writable", path)
+	}
+	if fs.Inodes > 0 && (fs.FreeInodes < fs.Inodes/100 || fs.FreeInodes < fewInodes) {
+		add("InodesLow", "the file system of %s has room for %d of %d files, a volume takes three; remove files, or use a file system with more", path, fs.FreeInodes, fs.Inodes)
+	}
+	if fs.Type == volatile {
+		add("Volatile", "%s lies in memory (tmpfs): its volumes are gone with the next boot; use a directory on a disk", path)
+	}
+	return out
+}
+
+// humanBytes writes bytes exactly, in the largest unit that divides them.
+func humanBytes(n int64) string { return resource.NewQuantity(max(0, n), resource.BinarySI).String() }
