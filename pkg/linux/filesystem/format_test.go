@@ -35,7 +35,7 @@ func TestMakeOnAFreshImageFile(t *testing.T) {
 					t.Errorf("%d bytes are allocated, want at most %d", got, most[fs])
 				}
 				sig, err := filesystem.Probe(t.Context(), runner(), image)
-				if want := (filesystem.Signature{Type: string(fs), UUID: someUUID, Label: "data-1", Bytes: gib}); err != nil || sig != want {
+				if want := (filesystem.Signature{Type: string(fs), UUID: f.UUID, Label: "data-1", Bytes: gib}); err != nil || sig != want {
 					t.Errorf("got %+v, %v", sig, err)
 				}
 				device := attach(t, image, "--sector-size", fmt.Sprint(sector))

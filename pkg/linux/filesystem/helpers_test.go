@@ -8,10 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -141,18 +141,9 @@ func digest(t *testing.T, path string) string {
 	}
 }
 
-// remount unmounts now what mounted would unmount at the end, and mounts it again.
-func remount(t *testing.T, device, dir string) {
-	t.Helper()
-	if err := unix.Unmount(dir, 0); err != nil {
-		t.Fatal(err)
-	}
-	do(t, "mount", device, dir)
-}
-
-// format is a Format that suits every test.
+// format is a Format that suits every test. Its UUID is new: the kernel and mkfs.btrfs know a btrfs by it.
 func format(fs filesystem.Type) filesystem.Format {
-	return filesystem.Format{Type: fs, UUID: someUUID, SectorSize: 512, Zeroed: true}
+	return filesystem.Format{Type: fs, UUID: uuid.NewString(), SectorSize: 512, Zeroed: true}
 }
 
 // fakeTool writes a shell script with a tool's name, and returns a Runner that finds only such tools.
@@ -178,13 +169,4 @@ func write(t *testing.T, path string, offset int64, b []byte) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func atoi(t *testing.T, s string) int64 {
-	t.Helper()
-	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
