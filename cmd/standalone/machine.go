@@ -28,16 +28,17 @@ func identify(ctx context.Context, h *host.Host, state *file.Root) (machine, err
 	if err != nil {
 		return machine{}, err
 	}
+	// One that was kept stays the machine's, also where it has got another since: pools are marked with it.
+	kept, err := state.ReadFile(machineFile, maxMachineIDSize)
+	if err == nil {
+		return machine{strings.TrimSpace(string(kept)), bootID}, nil
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return machine{}, err
+	}
 	id, err := h.MachineID()
 	if err == nil || !fault.Is(err, fault.Precondition) {
 		return machine{id, bootID}, err
-	}
-	kept, read := state.ReadFile(machineFile, maxMachineIDSize)
-	if read == nil {
-		return machine{strings.TrimSpace(string(kept)), bootID}, nil
-	}
-	if !fault.Is(read, fault.NotFound) {
-		return machine{}, read
 	}
 	id = strings.ReplaceAll(uuid.NewString(), "-", "")
 	klog.FromContext(ctx).Info("This machine has no machine-id; one is kept in the state directory", "id", id, "why", err.Error())
