@@ -207,7 +207,7 @@ func TestThinVolumesMayBeOverPromisedOnlyWhereAsked(t *testing.T) {
 			made = append(made, v)
 		}
 		must(t, promised(ctx, b, 2*ask.Bytes, 2))
-		noRoom(t, b, ask, "overcommit")
+		noRoom(t, b, ask)
 		thick := ask
 		thick.Parameters = in(pool, "provisioning", "thick")
 		thick.Bytes = s.Bytes() * 6 / 5

@@ -61,9 +61,8 @@ func neverAgain(t *testing.T, b bench, fs string, damage func(t *testing.T, cont
 	refused(t, "stage", v.Stage(ctx), want, v.ID)
 	refused(t, "stage again", v.Stage(ctx), want, v.ID)
 	must(t, v.Unstage(ctx))
-	if diff := before.Diff(photograph(t, camera)); diff != "" {
-		t.Errorf("staging what is damaged changed the machine:\n%s", diff)
-	}
+	// The kernel lets go of a loop device when its last user does, who may be a stranger that looks around.
+	must(t, camera.Settles(ctx, before, settleLimit))
 	restore(t, content, aside)
 	must(t, v.Stage(ctx))
 	must(t, v.Publish(ctx))

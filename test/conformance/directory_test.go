@@ -26,10 +26,11 @@ func onADirectory(t *testing.T, test func(t *testing.T, s rows.Storage)) {
 
 func TestADatastoreThatIsBrokenFromTheStartIsNamedAndComesWhenItIsMended(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
-		dir := harness.Dir(t)
+		dir := harness.NewDisk(t, "ext4", gib).Path
 		file, link, closed := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "no", "such")
 		must(t, os.WriteFile(file, nil, 0o600))
-		must(t, os.Symlink(harness.Dir(t), link))
+		must(t, os.Mkdir(filepath.Join(dir, "real"), 0o755))
+		must(t, os.Symlink(filepath.Join(dir, "real"), link))
 		beneath := filepath.Join(link, "sub")
 		must(t, os.Mkdir(beneath, 0o755))
 		broken := map[string]string{"missing": closed, "file": file, "link": link, "below-a-link": beneath}

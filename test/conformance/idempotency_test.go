@@ -36,7 +36,12 @@ func steps(v *harness.Volume) []step {
 			_, err := v.Expand(ctx, grown)
 			return err
 		}},
-		{"expand on the node", func(ctx context.Context) error { return v.NodeExpand(ctx, v.Size) }},
+		{"expand on the node", func(ctx context.Context) error {
+			if !v.Block && !harness.GrowsMounted(v.Filesystem) {
+				return nil // grow has what is said to this
+			}
+			return v.NodeExpand(ctx, v.Size)
+		}},
 		{"unpublish", v.Unpublish},
 		{"unstage", v.Unstage},
 		{"detach", v.Detach},
@@ -131,13 +136,12 @@ func TestEachCallMayComeEightTimesAtOnce(t *testing.T) {
 				}
 				for at, s := range steps(first) {
 					atOnce(t, s.name, callers, func(ctx context.Context, i int) error { return life[i][at].call(ctx) })
-					if s.name != "create" {
-						continue
+					for _, v := range copies[1:] { // those that were told to come again know nothing
+						v.ID, v.Size, v.Answer, v.PublishContext = copies[0].ID, copies[0].Size, copies[0].Answer, copies[0].PublishContext
 					}
-					for _, v := range copies[1:] { // those that were told to come again know no ID
-						v.ID, v.Size, v.Answer = copies[0].ID, copies[0].Size, copies[0].Answer
+					if s.name == "create" {
+						oneVolume(t, b, copies[0].ID)
 					}
-					oneVolume(t, b, copies[0].ID)
 				}
 				must(t, camera.Settles(t.Context(), before, settleLimit))
 			})

@@ -30,7 +30,7 @@ func wrongOrder(t *testing.T, b bench, c harness.Claim) {
 	precondition := code(codes.FailedPrecondition)
 	must(t, v.Create(ctx))
 
-	refused(t, "stage before attach", v.Stage(ctx), precondition)
+	refused(t, "stage before attach", v.Stage(ctx), code(codes.FailedPrecondition, codes.InvalidArgument)) // it has no publish context
 	refused(t, "publish before attach", v.Publish(ctx), precondition)
 	must(t, v.Attach(ctx))
 	refused(t, "publish before stage", v.Publish(ctx), precondition)
@@ -160,6 +160,7 @@ func TestAWalkThroughAllCallsAtRandom(t *testing.T) {
 		var walkers []*walker
 		for _, c := range []harness.Claim{claim("ext4"), claim("btrfs"), blockClaim(), blockClaim()} {
 			v := b.Volume(t, c)
+			v.ID = v.Name
 			walkers = append(walkers, &walker{Volume: v, camera: b.camera(filepath.Dir(v.Staging))})
 		}
 		before := photograph(t, b.camera())
@@ -189,9 +190,6 @@ func (w *walker) move(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	ctx := t.Context()
 	data := harness.Data{Seed: "walk", Bytes: mib}
-	if w.ID == "" {
-		w.ID = w.Name
-	}
 	fine, precondition, absent := code(codes.OK), code(codes.FailedPrecondition), code(codes.OK, codes.NotFound)
 	exists := func(c []codes.Code) []codes.Code {
 		if !w.made {
@@ -217,7 +215,11 @@ func (w *walker) move(t *testing.T, random *rand.Rand) {
 	case 2:
 		w.attached = try("attach", w.Attach(ctx), exists(fine)) || w.attached
 	case 3:
-		w.staged = try("stage", w.Stage(ctx), exists(when(w.attached, fine))) || w.staged
+		want := exists(when(w.attached, fine))
+		if w.PublishContext == nil {
+			want = append(want, codes.InvalidArgument)
+		}
+		w.staged = try("stage", w.Stage(ctx), want) || w.staged
 	case 4:
 		w.published = try("publish", w.Publish(ctx), exists(when(w.staged && w.attached, fine))) || w.published
 	case 5:

@@ -114,7 +114,8 @@ func TestMkfsOptionsReachTheFileSystem(t *testing.T) {
 			if u.GetUnit() == csi.VolumeUsage_INODES && (u.GetTotal() < 4096 || u.GetTotal() > 5000) {
 				t.Errorf("asked for 4096 inodes: %s", text)
 			}
-			if u.GetUnit() == csi.VolumeUsage_BYTES && u.GetTotal()-u.GetUsed() != u.GetAvailable() {
+			// The kernel itself keeps 2% of an ext4 (s_resv_clusters); the default would keep 5% more.
+			if kept := u.GetTotal() - u.GetUsed() - u.GetAvailable(); u.GetUnit() == csi.VolumeUsage_BYTES && kept > u.GetTotal()*4/100 {
 				t.Errorf("asked for no reserved blocks: %s", text)
 			}
 		}

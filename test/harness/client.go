@@ -38,7 +38,8 @@ func Dial(socket string) (*Client, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUnaryInterceptor(c.call),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond},
+			MinConnectTimeout: 5 * time.Second,
+			Backoff:           backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond},
 		}))
 	if err != nil {
 		return nil, err
@@ -85,7 +86,12 @@ func (c *Client) Calls(n int) string {
 
 // Ready waits until the driver says that it is ready.
 func (c *Client) Ready(ctx context.Context) error {
-	answer, err := c.Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true))
+	var answer *csi.ProbeResponse
+	// A connection to a driver that was killed may be found broken only by the call.
+	err := Retry(ctx, func(ctx context.Context) (err error) {
+		answer, err = c.Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true))
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -140,7 +140,7 @@ func (d *Disk) Used() (int64, error) {
 	return int64(s.Blocks-s.Bfree) * s.Bsize, nil
 }
 
-// Free is the bytes that can still be written to the file system.
+// Free is the bytes that can still be written to the file system: on btrfs the blocks that are free tell nothing.
 func (d *Disk) Free() (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(d.Path, &s); err != nil {

@@ -284,6 +284,17 @@ func (d *Driver) tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
+// notable are the last lines of the log that aren't about a call: those the client knows.
+func (d *Driver) notable(lines int) string {
+	var all []string
+	for line := range strings.Lines(d.Log()) {
+		if !strings.Contains(line, `"Served"`) {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all[max(0, len(all)-lines):], "")
+}
+
 // end is what happens when the test is over.
 func (d *Driver) end(t testing.TB) {
 	if d.Running() {
@@ -292,7 +303,7 @@ func (d *Driver) end(t testing.TB) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("the last calls:\n%s\nthe driver's log:\n%s", d.Calls(40), d.tail(120))
+		t.Logf("the last calls:\n%s\nthe driver's log, without calls:\n%s", d.Calls(40), d.notable(80))
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)

@@ -152,19 +152,38 @@ func (s directoryStorage) Fill(t testing.TB, left int64) (empty func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free, err := s.Free()
-	if err == nil && free > left {
-		// Allocated, not written: the sandbox's memory is not needed for it.
-		err = unix.Fallocate(int(file.Fd()), 0, 0, free-left)
-	}
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		t.Fatalf("fill the pool up to %d bytes: %v", left, err)
-	}
+	check(t, errors.Join(s.ballast(file, left), file.Close()))
 	return func() {
 		if err := os.Remove(path); err != nil {
 			t.Error(err)
 		}
 	}
+}
+
+// ballast lets a file grow until so many bytes are free. They are allocated, not written: the sandbox's memory is not
+// needed for them. What the file system keeps for itself makes it take more than one step.
+func (s directoryStorage) ballast(file *os.File, left int64) error {
+	const least = 4 << 20
+	for size, step := int64(0), int64(poolBytes); step >= least; {
+		free, err := s.Free()
+		if err != nil {
+			return err
+		}
+		step = min(step, free-left)
+		err = unix.Fallocate(int(file.Fd()), 0, size, step)
+		switch {
+		case step < least, errors.Is(err, unix.ENOSPC):
+			step /= 2
+			continue
+		case err != nil:
+			return fmt.Errorf("fill the pool up to %d bytes: %w", left, err)
+		}
+		size += step
+		if err := file.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s directoryStorage) TakeAway(t testing.TB) (bringBack func()) {
