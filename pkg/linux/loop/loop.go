@@ -1,14 +1,30 @@
 // Package loop attaches image files to loop devices (loop(4)) by ioctl, and finds and detaches them.
 //
 // An image is known by device and inode, never by name. The Manager keeps an index from images to
-// loop numbers, which is only a hint where to look first: what a loop device backs is asked of the kernel
-// (LOOP_GET_STATUS64) on an open descriptor before each use, and that descriptor is used. No counts are
-// kept: whether a device is in use is the kernel's to know.
+// loop numbers, which is only a hint where to look first: what a loop device backs is asked of the
+// kernel (LOOP_GET_STATUS64) on an open descriptor before each use. As long as that descriptor is open
+// the kernel takes no image off the device, so the answer holds. No counts are kept: whether a device
+// is in use is the kernel's to know.
+//
+// # Discard
+//
+// The kernel passes discards on to the image's file system as holes. Where Options.Discard is false
+// that must not happen, since the image's space was promised. Setting queue/discard_max_bytes to 0
+// makes the driver refuse every such request, those to write zeroes included, which then arrive as
+// plain writes: BLKDISCARD, fstrim(8), `fallocate -p` and ext4's own zeroing all leave the image whole.
+//
+// Since about Linux 6.9 that limit outlives the attachment, and once it is 0 it can't be raised again (the
+// granularity becomes 0 with it, and then each value is refused). Only removing the device would help, which takes
+// 50 ms and fails whoever was just given its number. So devices without discard are ones of their own: added for
+// it, and used again for nothing else; strangers find the others first, since their numbers are lower.
 package loop
 
 import (
-	"context"
-	"os"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
@@ -23,11 +39,39 @@ type Config struct {
 
 // Manager attaches and detaches loop devices. It may be used by any number of goroutines; work on
 // different images doesn't wait for each other.
-type Manager struct{}
+type Manager struct {
+	sysBlock, dev string
+	index         index
+	images        keyLock
+	free          pool
+}
 
-// New reads once which images the machine's loop devices back. Afterwards it costs nothing that
-// there are many.
-func New(c Config) (*Manager, error) { return nil, fault.New(fault.Internal, "not made yet") }
+// New reads once which images the machine's loop devices back; afterwards an attachment costs the
+// same however many there are. It may block where an image lies on a network file system that is gone.
+func New(c Config) (*Manager, error) {
+	if c.SysBlock == "" {
+		c.SysBlock = "/sys/block"
+	}
+	if c.Dev == "" {
+		c.Dev = "/dev"
+	}
+	m := &Manager{sysBlock: c.SysBlock, dev: c.Dev}
+	numbers, err := m.all()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range numbers {
+		if m.isAttached(n) {
+			err = m.learn(n)
+		} else {
+			err = m.learnFree(n)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
 
 // Options says how an image is attached.
 type Options struct {
@@ -42,8 +86,24 @@ type Options struct {
 	// SectorSize is the logical block size in bytes: 512 (and 0) to 4096, a power of two. A device
 	// that is attached already keeps its own.
 	SectorSize int
-	// Name is a mark for a person who looks at the device (lo_file_name): at most 63 bytes. It decides nothing.
+	// Name is a mark for a person who looks at the device (lo_file_name), at most 63 bytes. It
+	// decides nothing, and a device that is attached already keeps its own.
 	Name string
+}
+
+// check returns fault.Invalid for options that no kernel meets, and the sector size to ask for.
+func (o Options) check() (sectorSize int, err error) {
+	size := o.SectorSize
+	if size == 0 {
+		size = 512
+	}
+	if size < 512 || size > 4096 || size&(size-1) != 0 {
+		return 0, fault.New(fault.Invalid, "sector size %d is not 512, 1024, 2048 or 4096 bytes", o.SectorSize)
+	}
+	if limit := len(unix.LoopInfo64{}.File_name) - 1; len(o.Name) > limit {
+		return 0, fault.New(fault.Invalid, "name %q has %d bytes, a loop device keeps %d", o.Name, len(o.Name), limit)
+	}
+	return size, nil
 }
 
 // Device is an attached loop device at one moment.
@@ -65,32 +125,38 @@ type Device struct {
 	ImageDev, ImageInode uint64
 }
 
-// Attach returns a loop device that backs image, a regular file (or block device) open for what is asked of it.
-// One that backs it already, with the same ReadOnly, is used again: a detachment that waits for its last user
-// is taken back, its size made that of the image, its direct I/O and discard settings as asked for. Two calls
-// at once for one image get one device.
-//
-// The device takes a description of its own: closing image, its offset and its locks don't matter to it.
-// Errors: fault.Invalid for options that can't be met, fault.Busy where other users of loop devices
-// win every race, fault.Unavailable where the machine has no loop devices.
-func (m *Manager) Attach(ctx context.Context, image *os.File, o Options) (Device, error) {
-	return Device{}, fault.New(fault.Internal, "not made yet")
+// learn puts what one loop device backs into the index.
+func (m *Manager) learn(number int) error {
+	n, err := m.open(number, unix.O_RDONLY)
+	if errors.Is(err, errNotAttached) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at loop device %d: %w", number, err)
+	}
+	defer n.close()
+	info, err := n.status()
+	if errors.Is(err, errNotAttached) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", n.path, err)
+	}
+	if s, whole := slotOf(info); whole {
+		m.index.put(s, number)
+	}
+	return nil
 }
 
-// Find returns the device that backs image, if there is one with that ReadOnly. It looks at each
-// loop device where the index knows none.
-func (m *Manager) Find(image *os.File, readOnly bool) (Device, bool, error) {
-	return Device{}, false, fault.New(fault.Internal, "not made yet")
-}
-
-// Refresh makes the device as large as its image is now (LOOP_SET_CAPACITY). fault.Precondition: the
-// device no longer backs that image.
-func (m *Manager) Refresh(ctx context.Context, d Device) (Device, error) {
-	return Device{}, fault.New(fault.Internal, "not made yet")
-}
-
-// Detach detaches image from all loop devices that back it, writable and read-only. One in use is
-// detached by the kernel when its last user closes it (autoclear); that, and no device, is success.
-func (m *Manager) Detach(ctx context.Context, image *os.File) error {
-	return fault.New(fault.Internal, "not made yet")
+// learnFree notes a free device by what it can be used for.
+func (m *Manager) learnFree(number int) error {
+	restricted, err := m.restricted(number)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at loop device %d: %w", number, err)
+	}
+	m.free.put(number, !restricted)
+	return nil
 }
