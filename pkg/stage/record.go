@@ -84,7 +84,8 @@ func (s records) load(id string) (*record, error) {
 	}
 	var r record
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return nil, fault.New(fault.Internal, "stage record %s of volume %q cannot be understood: %w", s.root.Path()+"/"+id+recordSuffix, id, err)
+		return nil, fault.New(fault.Internal, "stage record %s of volume %q cannot be understood: %w; once nothing of the volume is mounted on this host, remove it",
+			s.root.Path()+"/"+id+recordSuffix, id, err)
 	}
 	if r.Version != recordVersion || r.ID != id {
 		return nil, fault.New(fault.Internal, "stage record %s is of version %d and volume %q, not of version %d and volume %q; was it copied or written by another version?",
