@@ -21,7 +21,7 @@ type Config struct {
 	Name string
 	// Disks are /dev/ubda, /dev/ubdb and so on. At most 16.
 	Disks []Disk
-	// Memory in bytes; default 1 GiB. The host gives it page by page, as it is used.
+	// Memory in bytes; default 2 GiB, half of which /tmp may fill. The host gives it page by page, as it is used.
 	Memory int64
 	// Modules are loaded at boot. What is mounted, or opened under /dev, loads its own.
 	Modules []string
@@ -46,7 +46,7 @@ type Disk struct {
 }
 
 const (
-	defaultMemory    = 1 << 30
+	defaultMemory    = 2 << 30
 	defaultLimit     = 10 * time.Minute
 	defaultHungAfter = time.Minute
 	maxDisks         = 16

@@ -102,12 +102,26 @@ func TestKernelFaultsAreFound(t *testing.T) {
 		"[    1.1] Kernel panic - not syncing: Attempted to kill init!":    true,
 		"[    1.1] INFO: task touch:12 blocked for more than 120 seconds.": true,
 		"[    1.1] Oops: 0002 [#1] PREEMPT":                                true,
+		"[    1.1] UML ran out of memory on the host side! This can":       true,
 		"[    1.1] XFS (ubda): Mounting V5 Filesystem":                     false,
 		"[    1.1] Buffer I/O error on dev dm-0, logical block 0":          false,
 		"[    1.1] EXT4-fs (loop0): DEBUG: mounted":                        false,
 	} {
 		if found := kernelFaults("[    1.0] before\n" + line + "\nafter\n"); (len(found) == 1) != fault {
 			t.Errorf("%q: found %q, want a fault: %t", line, found, fault)
+		}
+	}
+}
+
+func TestLimitOnMappingsIsOnlyEverRaised(t *testing.T) {
+	sysctl := filepath.Join(t.TempDir(), "max_map_count")
+	for before, after := range map[string]string{"65530\n": "1048576", "1048576\n": "1048576\n", "2000000\n": "2000000\n"} {
+		if err := os.WriteFile(sysctl, []byte(before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := allowMaps(sysctl)
+		if got, _ := os.ReadFile(sysctl); err != nil || string(got) != after {
+			t.Errorf("%q became %q, %v, want %q", before, got, err, after)
 		}
 	}
 }

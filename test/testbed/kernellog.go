@@ -9,7 +9,8 @@ import (
 
 // kernelFault matches what a Linux kernel says when something is wrong with itself.
 var kernelFault = regexp.MustCompile(`\bBUG:|\bOops\b|kernel BUG at|Kernel panic|blocked for more than \d+ seconds|` +
-	`unable to handle kernel|general protection fault|soft lockup`)
+	`unable to handle kernel|general protection fault|soft lockup|` +
+	`ran out of memory on the host side`)
 
 // kernelFaults gives the lines of a kernel log that tell of a fault.
 func kernelFaults(log string) []string {

@@ -47,7 +47,7 @@ func TestPowerCutKeepsWhatWasSyncedAndTakesWhatWasNot(t *testing.T) {
 	m := testbed.New(t, testbed.Config{Disks: []testbed.Disk{{Size: 512 << 20}}})
 	first := boot(t, m, `
 		mkfs.ext4 -q /dev/ubda
-		mount /dev/ubda /mnt
+		mount -o commit=300 /dev/ubda /mnt
 		echo synced >/mnt/synced
 		sync /mnt/synced /mnt
 		echo lost >/mnt/unsynced

@@ -92,6 +92,9 @@ func (r *Run) start(ctx context.Context, m *Machine, folder string) (lines []*os
 		lines = append(lines, os.NewFile(uintptr(pair[0]), "serial line"))
 		ends = append(ends, os.NewFile(uintptr(pair[1]), "machine's end"))
 	}
+	if err := allowMaps("/proc/sys/vm/max_map_count"); err != nil {
+		return lines, err
+	}
 	cpu := 0
 	if m.config.CPU != nil {
 		cpu = *m.config.CPU

@@ -52,7 +52,7 @@ func parse(args, environ []string) (options, error) {
 	flags.StringVar(&o.config.Name, "name", "", "host `name` of the machine; its machine-id follows from it (default random)")
 	flags.DurationVar(&o.command.Limit, "time", 0, "hard time `limit` (default 20s over a Go test's own, else 10m)")
 	flags.DurationVar(&o.config.HungAfter, "hung", time.Minute, "fail when a task is blocked in the kernel for that `time`; negative: never")
-	flags.Func("memory", "`size` of the machine's memory (default 1G)", func(s string) (err error) {
+	flags.Func("memory", "`size` of the machine's memory (default 2G)", func(s string) (err error) {
 		o.config.Memory, err = testbed.ParseSize(s)
 		return err
 	})
