@@ -70,7 +70,8 @@ func TestPlaceTakesTheBest(t *testing.T) {
 		"a tie is decided by name": {ask(), []candidate{pool("b", 4*gib, 0, 0), pool("a", 4*gib, 0, 0)}, "a"},
 		"the preferred host outweighs room": {
 			ask(func(d *demand) { d.topology.Preferred = []string{"node-2", "node-1"} }),
-			[]candidate{pool("a", 9*gib, 0, 0), pool("a", 2*gib, 0, 0, onHost("node-2"))}, "a on host node-2",
+			[]candidate{pool("a", 9*gib, 0, 0), pool("a", 2*gib, 0, 0, onHost("node-2"))},
+			"a on host node-2",
 		},
 		"what has no room is passed over":    {ask(), []candidate{pool("a", 2*gib, 2*gib, 0), pool("b", gib, 0, 0)}, "b"},
 		"exactly what is left is enough":     {ask(), []candidate{pool("a", 3*gib, 2*gib, 1)}, "a"},

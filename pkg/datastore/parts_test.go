@@ -52,8 +52,16 @@ func TestLedger(t *testing.T) {
 		bytes int64
 		ok    bool
 	}{
-		{"a", 60, true}, {"b", 41, false}, {"b", 40, true}, {"c", 0, false}, {"a", 60, true}, {"a", 61, false}, {"a", 10, true},
-		{"b", 90, true}, {"b", 91, false}, {"b", math.MaxInt64, false},
+		{"a", 60, true},
+		{"b", 41, false},
+		{"b", 40, true},
+		{"c", 0, false},
+		{"a", 60, true},
+		{"a", 61, false},
+		{"a", 10, true},
+		{"b", 90, true},
+		{"b", 91, false},
+		{"b", math.MaxInt64, false},
 	} {
 		if err := l.Reserve(c.id, c.bytes, limits); (err == nil) != c.ok || (err != nil && !fault.Is(err, fault.Exhausted)) {
 			t.Errorf("reserve %s %d: %v", c.id, c.bytes, err)

@@ -41,8 +41,14 @@ func TestPercentDoesNotOverflow(t *testing.T) {
 		p    int32
 		want int64
 	}{
-		{1000, 5, 50}, {999, 10, 99}, {0, 50, 0}, {-5, 50, 0}, {5, -1, 0},
-		{math.MaxInt64, 100, math.MaxInt64}, {math.MaxInt64, 10000, math.MaxInt64}, {1 << 60, 50, 1 << 59},
+		{1000, 5, 50},
+		{999, 10, 99},
+		{0, 50, 0},
+		{-5, 50, 0},
+		{5, -1, 0},
+		{math.MaxInt64, 100, math.MaxInt64},
+		{math.MaxInt64, 10000, math.MaxInt64},
+		{1 << 60, 50, 1 << 59},
 	} {
 		if got := v1alpha1.Percent(c.n, c.p); got != c.want {
 			t.Errorf("%d%% of %d is %d, want %d", c.p, c.n, got, c.want)

@@ -130,8 +130,10 @@ func TestFeaturesAreOursWhateverTheMachineSays(t *testing.T) {
 	if got := features(out); !slices.Equal(got, want) {
 		t.Errorf("ext4 has %q", got)
 	}
-	for _, line := range []string{"Reserved block count:     0", "Errors behavior:          Remount read-only", "Block size:               4096",
-		"Inode size:	          256", "Maximum mount count:      -1", "Inode count:              65536"} {
+	for _, line := range []string{
+		"Reserved block count:     0", "Errors behavior:          Remount read-only", "Block size:               4096",
+		"Inode size:	          256", "Maximum mount count:      -1", "Inode count:              65536",
+	} {
 		if !strings.Contains(out, line+"\n") {
 			t.Errorf("ext4 lacks %q in:\n%s", line, out)
 		}
@@ -310,8 +312,10 @@ func TestUserOptionsTakeThePlaceOfOurs(t *testing.T) {
 		"ext4": {
 			filesystem.Ext4, "-b 1024 -i 8192 -I 512 -m 5 -E stride=4,stripe_width=8 -O large_dir,^dir_index -J size=8",
 			[]string{"dumpe2fs", "-h"},
-			[]string{"Block size:               1024", "Inode size:	          512", "Reserved block count:     26214", "RAID stride:              4",
-				"RAID stripe width:        8", "large_dir", "metadata_csum", "Total journal size:       8M"},
+			[]string{
+				"Block size:               1024", "Inode size:	          512", "Reserved block count:     26214", "RAID stride:              4",
+				"RAID stripe width:        8", "large_dir", "metadata_csum", "Total journal size:       8M",
+			},
 		},
 		"xfs": {
 			filesystem.XFS, "-i size=1024 -m reflink=0,rmapbt=1 -d agcount=3 -l size=64m -n size=8k -b size=2k",

@@ -113,8 +113,13 @@ func TestNeedsGrow(t *testing.T) {
 		fs, device int64
 		want       bool
 	}{
-		{gib, gib, false}, {gib, gib + 4096, false}, {gib, gib + 65535, false}, {gib, gib + 65536, true}, {gib, 2 * gib, true},
-		{gib, gib - 1, false}, {0, gib, false},
+		{gib, gib, false},
+		{gib, gib + 4096, false},
+		{gib, gib + 65535, false},
+		{gib, gib + 65536, true},
+		{gib, 2 * gib, true},
+		{gib, gib - 1, false},
+		{0, gib, false},
 	} {
 		if got := filesystem.NeedsGrow(filesystem.Signature{Type: "ext4", Bytes: c.fs}, c.device); got != c.want {
 			t.Errorf("%d on %d: %v", c.fs, c.device, got)

@@ -38,8 +38,13 @@ const (
 // of making it worse.
 func ext4Settings() []setting {
 	out := []setting{
-		{"-b", "", "4096"}, {"-I", "", "256"}, {"-i", "", "16384"}, {"-m", "", "0"}, {"-e", "", "remount-ro"},
-		{"-E", "lazy_itable_init", off}, {"-E", "lazy_journal_init", off},
+		{"-b", "", "4096"},
+		{"-I", "", "256"},
+		{"-i", "", "16384"},
+		{"-m", "", "0"},
+		{"-e", "", "remount-ro"},
+		{"-E", "lazy_itable_init", off},
+		{"-E", "lazy_journal_init", off},
 		{"-O", "none", ""}, // the list begins from nothing
 	}
 	for _, name := range []string{
@@ -84,8 +89,14 @@ func (f Format) ext4(ctx context.Context, run *command.Runner, path string, opti
 // rmapbt, which costs writes and space and serves only online repair.
 func xfsSettings(v version) []setting {
 	out := []setting{
-		{"-m", "crc", on}, {"-m", "finobt", on}, {"-m", "rmapbt", off}, {"-m", "reflink", on}, {"-m", "bigtime", on},
-		{"-m", "inobtcount", on}, {"-i", "sparse", on}, {"-n", "ftype", on},
+		{"-m", "crc", on},
+		{"-m", "finobt", on},
+		{"-m", "rmapbt", off},
+		{"-m", "reflink", on},
+		{"-m", "bigtime", on},
+		{"-m", "inobtcount", on},
+		{"-i", "sparse", on},
+		{"-n", "ftype", on},
 	}
 	if !v.before(5, 19) {
 		out = append(out, setting{"-i", "nrext64", off})
@@ -122,8 +133,14 @@ func (f Format) xfs(ctx context.Context, run *command.Runner, path string, optio
 // have 4 KiB on every architecture; metadata is written twice, data once.
 func btrfsSettings(known map[string]bool) []setting {
 	out := []setting{
-		{"-s", "", "4096"}, {"-n", "", "16384"}, {"-m", "", "dup"}, {"-d", "", "single"}, {"--csum", "", "crc32c"},
-		{"-O", "extref", ""}, {"-O", "skinny-metadata", ""}, {"-O", "no-holes", ""},
+		{"-s", "", "4096"},
+		{"-n", "", "16384"},
+		{"-m", "", "dup"},
+		{"-d", "", "single"},
+		{"--csum", "", "crc32c"},
+		{"-O", "extref", ""},
+		{"-O", "skinny-metadata", ""},
+		{"-O", "no-holes", ""},
 	}
 	if known["free-space-tree"] {
 		out = append(out, setting{"-O", "free-space-tree", ""})

@@ -47,16 +47,28 @@ func TestListReadsAllFields(t *testing.T) {
 		line string
 		want mount.Entry
 	}{
-		"a disk": {"36 35 259:1048575 /sub /mnt/a rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue",
-			mount.Entry{ID: 36, ParentID: 35, Major: 259, Minor: 1048575, Root: "/sub", MountPoint: "/mnt/a", FSType: "ext4", Source: "/dev/root",
-				Options: []string{"rw", "noatime"}, SuperOptions: []string{"rw", "errors=continue"}}},
-		"no source": {"36 35 0:5 / /mnt/a rw - tmpfs  rw",
-			mount.Entry{ID: 36, ParentID: 35, Minor: 5, Root: "/", MountPoint: "/mnt/a", FSType: "tmpfs", Options: []string{"rw"}, SuperOptions: []string{"rw"}}},
-		"a security context": {`36 35 0:5 / /mnt/a rw - tmpfs t rw,context="u:r:t:s0:c1,c2",size=1k`,
-			mount.Entry{ID: 36, ParentID: 35, Minor: 5, Root: "/", MountPoint: "/mnt/a", FSType: "tmpfs", Source: "t", Options: []string{"rw"},
-				SuperOptions: []string{"rw", `context="u:r:t:s0:c1,c2"`, "size=1k"}}},
-		"a source with a space": {`36 35 0:5 / /mnt/a rw - cifs //srv/my\040share rw`,
-			mount.Entry{ID: 36, ParentID: 35, Minor: 5, Root: "/", MountPoint: "/mnt/a", FSType: "cifs", Source: "//srv/my share", Options: []string{"rw"}, SuperOptions: []string{"rw"}}},
+		"a disk": {
+			"36 35 259:1048575 /sub /mnt/a rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue",
+			mount.Entry{
+				ID: 36, ParentID: 35, Major: 259, Minor: 1048575, Root: "/sub", MountPoint: "/mnt/a", FSType: "ext4", Source: "/dev/root",
+				Options: []string{"rw", "noatime"}, SuperOptions: []string{"rw", "errors=continue"},
+			},
+		},
+		"no source": {
+			"36 35 0:5 / /mnt/a rw - tmpfs  rw",
+			mount.Entry{ID: 36, ParentID: 35, Minor: 5, Root: "/", MountPoint: "/mnt/a", FSType: "tmpfs", Options: []string{"rw"}, SuperOptions: []string{"rw"}},
+		},
+		"a security context": {
+			`36 35 0:5 / /mnt/a rw - tmpfs t rw,context="u:r:t:s0:c1,c2",size=1k`,
+			mount.Entry{
+				ID: 36, ParentID: 35, Minor: 5, Root: "/", MountPoint: "/mnt/a", FSType: "tmpfs", Source: "t", Options: []string{"rw"},
+				SuperOptions: []string{"rw", `context="u:r:t:s0:c1,c2"`, "size=1k"},
+			},
+		},
+		"a source with a space": {
+			`36 35 0:5 / /mnt/a rw - cifs //srv/my\040share rw`,
+			mount.Entry{ID: 36, ParentID: 35, Minor: 5, Root: "/", MountPoint: "/mnt/a", FSType: "cifs", Source: "//srv/my share", Options: []string{"rw"}, SuperOptions: []string{"rw"}},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := os.WriteFile(table, []byte(c.line+"\n"), 0o600); err != nil {
