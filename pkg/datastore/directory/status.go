@@ -34,8 +34,11 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 	if err != nil {
 		return datastore.Status{}, err
 	}
+	// What statfs calls free on btrfs counts space that only metadata can have: the total is what is used
+	// and what can still be, as df(1) counts its share in use.
+	used := fs.Total - fs.Free
 	return datastore.Status{
-		UUID: p.marker.Pool, Total: fs.Total, Used: fs.Total - fs.Free, Free: free(fs), Own: own,
+		UUID: p.marker.Pool, Total: used + free(fs), Used: used, Free: free(fs), Own: own,
 		Degraded: fs.ReadOnly, Findings: findings(p.path, fs),
 	}, nil
 }
