@@ -27,69 +27,43 @@ type identity struct {
 	ClusterID string `json:"clusterID"`
 }
 
-// identify makes a new file ours, or finds that this one is.
-func (db *DB) identify() error {
-	var found *identity
-	err := db.file.View(func(tx *bbolt.Tx) error {
-		var err error
-		found, err = readIdentity(tx)
-		return err
-	})
+func newIdentity(c Config) identity {
+	i := identity{Format: format, Host: c.Owner.Host, MachineID: c.Owner.MachineID, ClusterID: c.ClusterID}
+	if i.ClusterID == "" {
+		i.ClusterID = c.NewUID()
+	}
+	return i
+}
+
+// write fills a new file.
+func (f identity) write(tx *bbolt.Tx) error {
+	text, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
-	if found == nil {
-		return db.begin()
+	names := []string{storeBucket}
+	for _, t := range newDB(Config{}).tables() {
+		names = append(names, t.bucketName())
 	}
-	if err := found.fits(db.config); err != nil {
-		return err
-	}
-	db.identity = *found
-	return nil
-}
-
-// begin fills a new file, in one transaction: a crash leaves a file that is new still.
-func (db *DB) begin() error {
-	db.identity = identity{
-		Format: format, Host: db.config.Owner.Host, MachineID: db.config.Owner.MachineID, ClusterID: db.config.ClusterID,
-	}
-	if db.identity.ClusterID == "" {
-		db.identity.ClusterID = db.config.NewUID()
-	}
-	text, err := json.Marshal(db.identity)
-	if err != nil {
-		return err
-	}
-	err = db.file.Update(func(tx *bbolt.Tx) error {
-		for _, t := range db.tables() {
-			if _, err := tx.CreateBucket([]byte(t.bucketName())); err != nil {
-				return err
-			}
-		}
-		b, err := tx.CreateBucket([]byte(storeBucket))
-		if err != nil {
+	for _, name := range names {
+		if _, err := tx.CreateBucket([]byte(name)); err != nil {
 			return err
 		}
-		if err := b.Put([]byte(identityKey), text); err != nil {
-			return err
-		}
-		return setVersion(tx, 0)
-	})
-	return fault.As(fault.Unavailable, err)
+	}
+	if err := tx.Bucket([]byte(storeBucket)).Put([]byte(identityKey), text); err != nil {
+		return err
+	}
+	return setVersion(tx, 0)
 }
 
-// readIdentity returns nil for a file that has none because it is new.
-func readIdentity(tx *bbolt.Tx) (*identity, error) {
+func readIdentity(tx *bbolt.Tx) (identity, error) {
+	var found identity
 	b := tx.Bucket([]byte(storeBucket))
 	if b == nil {
-		if name, _ := tx.Cursor().First(); name != nil {
-			return nil, fault.New(fault.Precondition, "it is a bbolt file of something else, with a bucket %q: name another file", name)
-		}
-		return nil, nil
+		return found, fault.New(fault.Precondition, "it is a bbolt file of something else, without a bucket %q: name another file", storeBucket)
 	}
-	found := new(identity)
-	if err := json.Unmarshal(b.Get([]byte(identityKey)), found); err != nil {
-		return nil, damaged(fmt.Errorf("its identity cannot be read: %w", err))
+	if err := json.Unmarshal(b.Get([]byte(identityKey)), &found); err != nil {
+		return found, damaged(fmt.Errorf("its identity cannot be read: %w", err))
 	}
 	return found, nil
 }

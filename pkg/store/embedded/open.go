@@ -3,15 +3,14 @@ package embedded
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
@@ -23,7 +22,8 @@ type Owner struct {
 
 // Config is what Open needs. ClusterID may be empty, everything else must be given.
 type Config struct {
-	// Path of the file. Its folder must exist; the file is made with mode 0600 where there is none.
+	// Path of the file. Its folder must exist, and no part of the path may be a symbolic link. The file
+	// is made with mode 0600 where there is none.
 	Path string
 	// Owner of the file, which must be the same at every opening.
 	Owner Owner
@@ -49,15 +49,13 @@ type DB struct {
 	snapshots  *table[v1alpha1.DatastoreSnapshot, *v1alpha1.DatastoreSnapshot]
 }
 
-// lockWait is how long Open waits for another process to let go of the file.
-const lockWait = time.Second
-
 // Open opens the file, or makes it, and reads all records into memory. No other process can open it
-// until Close, or until this one ends.
+// until Close, or until this one ends. A crash while the file is made leaves none.
 //
-// Errors: fault.Precondition where the file belongs to another host, machine or cluster, or has a format
-// that is not known; fault.Busy where another process holds it; fault.DataLoss where it is damaged (it
-// is left as it is); fault.NotFound where its folder is missing; fault.Invalid for an incomplete config.
+// Errors: fault.Precondition where the file belongs to another host, machine or cluster, has a format
+// that is not known, or is no file; fault.Busy where another process holds it; fault.DataLoss where it
+// is damaged (it is left as it is); fault.NotFound where its folder is missing; fault.Invalid for an
+// incomplete config.
 func Open(ctx context.Context, config Config) (*DB, error) {
 	db, err := open(ctx, config)
 	if err != nil {
@@ -67,29 +65,38 @@ func Open(ctx context.Context, config Config) (*DB, error) {
 }
 
 func open(ctx context.Context, config Config) (*DB, error) {
-	if err := config.check(); err != nil {
+	if err := errors.Join(config.check(), ctx.Err()); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := examine(config.Path); err != nil {
-		return nil, err
-	}
-	file, err := bbolt.Open(config.Path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	path, err := filepath.Abs(config.Path)
 	if err != nil {
-		return nil, openError(config.Path, err)
+		return nil, err
 	}
-	db := newDB(config, file)
+	root, err := file.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	p := place{root: root, name: filepath.Base(path)}
+	if err := p.make(ctx, config); err != nil {
+		return nil, err
+	}
+	if err := p.examine(); err != nil {
+		return nil, err
+	}
+	db := newDB(config)
+	if db.file, err = p.open(false); err != nil {
+		return nil, err
+	}
 	if err := db.load(); err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, errors.Join(err, db.file.Close())
 	}
 	go db.writer.run()
 	return db, nil
 }
 
-func newDB(config Config, file *bbolt.DB) *DB {
-	db := &DB{config: config, file: file}
+func newDB(config Config) *DB {
+	db := &DB{config: config}
 	db.datastores = newTable[v1alpha1.Datastore](db, datastores())
 	db.hosts = newTable[v1alpha1.DatastoreHost](db, hosts())
 	db.volumes = newTable[v1alpha1.DatastoreVolume](db, volumes())
@@ -97,22 +104,27 @@ func newDB(config Config, file *bbolt.DB) *DB {
 	return db
 }
 
-// load makes a new file ours or finds that this one is, and reads its records.
+// load finds that the file is ours, and reads its records.
 func (db *DB) load() error {
-	if err := db.identify(); err != nil {
-		return err
-	}
 	return db.file.View(func(tx *bbolt.Tx) error {
+		found, err := readIdentity(tx)
+		if err != nil {
+			return err
+		}
+		if err := found.fits(db.config); err != nil {
+			return err
+		}
 		version, err := readVersion(tx)
 		if err != nil {
 			return err
 		}
-		db.writer = newWriter(db.file, db.config.Path, version)
 		for _, t := range db.tables() {
 			if err := t.load(tx); err != nil {
 				return err
 			}
 		}
+		db.identity = found
+		db.writer = newWriter(db.file, db.config.Path, version)
 		return nil
 	})
 }
@@ -162,19 +174,4 @@ func (c Config) check() error {
 		return fault.New(fault.Invalid, "no clock or no maker of UIDs was given")
 	}
 	return nil
-}
-
-// openError gives bbolt's error a kind and says what to do.
-func openError(path string, err error) error {
-	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return fault.New(fault.Busy, "another datastore-csi holds it%s: end that one first, or give this one a state folder of its own", holder(path))
-	case errors.Is(err, fs.ErrNotExist):
-		return fault.New(fault.NotFound, "%w: make the folder %s first", err, filepath.Dir(path))
-	case errors.Is(err, fs.ErrPermission):
-		return fault.As(fault.Precondition, err)
-	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrChecksum), errors.Is(err, bbolterrors.ErrVersionMismatch):
-		return damaged(err)
-	}
-	return fault.As(fault.Unavailable, err)
 }

@@ -30,8 +30,8 @@ type target interface {
 	current(name string) ([]byte, error)
 }
 
-// place is where a record stands.
-type place struct {
+// slot is where a record stands.
+type slot struct {
 	table  target
 	bucket string
 	name   string
@@ -39,7 +39,7 @@ type place struct {
 
 // put is one record to be stored, or to be removed where the value is nil.
 type put struct {
-	place
+	slot
 	value []byte
 }
 
@@ -56,7 +56,7 @@ func (b *batch) nextVersion() string {
 }
 
 func (b *batch) put(t target, bucket, name string, value []byte) {
-	b.puts = append(b.puts, put{place{t, bucket, name}, value})
+	b.puts = append(b.puts, put{slot{t, bucket, name}, value})
 }
 
 // writer commits writes: whatever is queued, in one transaction.
@@ -70,7 +70,7 @@ type writer struct {
 	// The goroutine's own: the last version given out and committed, and the records of failed
 	// transactions that the file may hold all the same.
 	version uint64
-	doubt   map[place]struct{}
+	doubt   map[slot]struct{}
 
 	// commit is write, but in tests of what happens when it fails.
 	commit func(*batch) error
@@ -78,7 +78,7 @@ type writer struct {
 
 func newWriter(file *bbolt.DB, path string, version uint64) *writer {
 	w := &writer{
-		file: file, path: path, version: version, doubt: map[place]struct{}{},
+		file: file, path: path, version: version, doubt: map[slot]struct{}{},
 		requests: make(chan request), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	w.commit = w.write
@@ -174,7 +174,7 @@ func (w *writer) settle(b *batch) error {
 	if err != nil {
 		if w.moved() {
 			for _, p := range b.puts {
-				w.doubt[p.place] = struct{}{}
+				w.doubt[p.slot] = struct{}{}
 			}
 		}
 		return fault.New(fault.Unavailable, "commit to %s: %w: try again once the disk takes writes", w.path, err)
