@@ -17,7 +17,8 @@ VM  := $(CURDIR)/test/testbed/vm
 TOOLS_KEY := $(shell { cat hack/tools/go.mod hack/tools/go.sum; $(GO) env GOVERSION GOOS GOARCH; } | sha256sum | cut -c1-12)
 TOOLS     := $(BIN)/tools/$(TOOLS_KEY)
 # Plain `go test` output with a count at the end; the whole of it, test by test, stays in bin/log.
-gotest = hack/gotest.sh $(TOOLS)/gotestsum
+gotest    = hack/gotest.sh $(TOOLS)/gotestsum
+gotest-v  = hack/gotest.sh -v $(TOOLS)/gotestsum
 golangci-lint  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 controller-gen := sigs.k8s.io/controller-tools/cmd/controller-gen
 gotestsum      := gotest.tools/gotestsum
@@ -42,7 +43,7 @@ clean: ## Remove what was built
 	rm -rf $(BIN)
 
 ##@ Test
-.PHONY: test test-unit sanity conformance testbed test-vm fuzz
+.PHONY: test test-unit sanity conformance faults testbed test-vm fuzz
 test: ## All that CI runs, every part, with a summary
 	@hack/parts.sh lint lint-selftest generate-check build test-unit sanity testbed conformance
 
@@ -52,15 +53,20 @@ test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file 
 
 sanity: $(TOOLS)/gotestsum ## csi-sanity, in-process and against the binary
 	@hack/deps.sh fs
-	@$(gotest) sanity -timeout 20m $(TESTFLAGS) ./test/sanity/...
+	@$(gotest-v) sanity -timeout 20m $(TESTFLAGS) ./test/sanity/...
 
-conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, the crash matrix included
+conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, and a part of the crash matrix
 	@hack/deps.sh fs
-	@$(gotest) conformance -timeout 60m $(TESTFLAGS) ./test/conformance/...
+	@$(gotest-v) conformance -timeout 60m $(TESTFLAGS) ./test/conformance/...
+	@$(gotest-v) crashes -timeout 60m $(TESTFLAGS) ./test/faults/...
+
+faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file system (long)
+	@hack/deps.sh fs
+	@TEST_CRASH_POINTS=all $(gotest-v) faults -timeout 12h $(TESTFLAGS) ./test/faults/...
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance)(/|$$)')
+	@$(gotest) testbed -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults)(/|$$)')
 
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
 	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)

@@ -1,12 +1,19 @@
 #!/bin/bash
 # Runs `go test` and shows its plain output, what failed in full, and how many tests there were.
 #
-#   hack/gotest.sh GOTESTSUM NAME [go test flags and packages]
+#   hack/gotest.sh [-v] GOTESTSUM NAME [go test flags and packages]
 #
-# bin/log/NAME.json has every test's time and output.
+# -v shows each test and what it logs. bin/log/NAME.json has every test's time and output either way.
 set -euo pipefail
+format=standard-quiet
+if [[ $1 == -v ]]; then
+	format=standard-verbose
+	shift
+fi
 gotestsum=$1
 name=$2
 shift 2
 mkdir -p bin/log
-exec "$gotestsum" --format standard-quiet --jsonfile "bin/log/$name.json" -- "$@"
+# Starts and pauses of parallel tests say nothing that the results don't.
+"$gotestsum" --format "$format" --jsonfile "bin/log/$name.json" -- "$@" |
+	sed -uE '/^=== (RUN|PAUSE|CONT|NAME) /d'
