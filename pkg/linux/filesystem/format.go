@@ -11,6 +11,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 )
 
 // Format says how a file system is made.
@@ -29,7 +30,7 @@ type Format struct {
 	SectorSize int
 	// Zeroed says that the storage reads as zeroes from end to end (a fresh file, sparse or allocated; a
 	// device that was zeroed), so that nothing needs to be zeroed and an image stays as small as it can.
-	// Set without reason it makes a damaged file system.
+	// Set without reason it makes a damaged file system. A file that is one hole needs no saying.
 	Zeroed bool
 	// Options are the user's, as ParseMkfsOptions returned them.
 	Options []string
@@ -51,11 +52,19 @@ func Make(ctx context.Context, run *command.Runner, path string, f Format) error
 	return fault.Wrap(mkfs(ctx, run, path, f), "make "+string(f.Type)+" on", path)
 }
 
-func mkfs(ctx context.Context, run *command.Runner, path string, f Format) error {
+func mkfs(ctx context.Context, run *command.Runner, name string, f Format) error {
 	options, err := f.validate()
 	if err != nil {
 		return err
 	}
+	// One open file from the first look to the last: should the name stand for another device by then,
+	// neither the probes nor mkfs ever see that one.
+	held, err := command.Await(ctx, run, "open "+name, func(context.Context) (*os.File, error) { return open(name) })
+	if err != nil {
+		return err
+	}
+	defer func() { _ = held.Close() }() // opened for reading: nothing can be lost
+	path := file.PathForTool(held)
 	if f, err = f.fit(ctx, run, path, options); err != nil {
 		return err
 	}
@@ -68,11 +77,12 @@ func mkfs(ctx context.Context, run *command.Runner, path string, f Format) error
 	case what == hasData:
 		return fault.New(fault.Precondition, "it is not blank: it doesn't read as zeroes; nothing was changed")
 	}
+	f.Zeroed = f.Zeroed || what == isHole
 	cmd, err := f.command(ctx, run, path, options)
 	if err != nil {
 		return err
 	}
-	cmd.Changes = "make " + string(f.Type) + " on " + path
+	cmd.Changes = "make " + string(f.Type) + " on " + name
 	if _, err := run.Run(ctx, cmd); err != nil {
 		return err
 	}
@@ -101,12 +111,8 @@ func (f Format) fit(ctx context.Context, run *command.Runner, path string, optio
 		sector int // 0 for a file
 	}
 	g, err := command.Await(ctx, run, "read "+path, func(context.Context) (g geometry, err error) {
-		file, err := open(path)
+		st, err := os.Stat(path)
 		if err != nil {
-			return g, err
-		}
-		st, err := file.Stat()
-		if err = closed(file, err); err != nil {
 			return g, fault.New(fault.Unavailable, "can't be examined: %w", err)
 		}
 		if st.Mode().IsRegular() {
@@ -145,24 +151,24 @@ func (f Format) fit(ctx context.Context, run *command.Runner, path string, optio
 // verify reads back what was made and sees to it that it is on stable storage.
 func (f Format) verify(ctx context.Context, run *command.Runner, path string) error {
 	_, err := command.Await(ctx, run, "read "+path, func(context.Context) (struct{}, error) {
-		file, err := open(path)
+		made, err := open(path)
 		if err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, closed(file, f.confirm(file))
+		return struct{}{}, closed(made, f.confirm(made))
 	})
 	return err
 }
 
-func (f Format) confirm(file *os.File) error {
-	sig, err := ReadSuperblock(file)
+func (f Format) confirm(made *os.File) error {
+	sig, err := ReadSuperblock(made)
 	if err != nil {
 		return err
 	}
 	if sig.Type != string(f.Type) || sig.UUID != f.UUID {
 		return fault.New(fault.Internal, "mkfs reported success but left %s, wanted %s with UUID %s", sig, f.Type, f.UUID)
 	}
-	if err := file.Sync(); err != nil {
+	if err := made.Sync(); err != nil {
 		return fault.New(fault.Unavailable, "can't be brought to stable storage: %w", err)
 	}
 	return nil

@@ -302,6 +302,25 @@ func TestMakeIsOneStepAndNamesWhatFails(t *testing.T) {
 	}
 }
 
+func TestADeviceThatIsSwappedAfterTheProbeIsNotFormatted(t *testing.T) {
+	for _, fs := range all {
+		image, other := sparse(t, 512*mib), sparse(t, 512*mib)
+		write(t, image, 300*mib+512, []byte{0}) // no hole any more: blkid is asked
+		before := digest(t, other)
+		// This blkid finds nothing, and puts another file in the place of the one that it was asked about.
+		run := fakeTool(t, "blkid", "mv "+image+" "+image+".away && ln "+other+" "+image+" && exit 2",
+			"mke2fs", "mkfs.xfs", "mkfs.btrfs")
+		f := format(fs)
+		err := filesystem.Make(t.Context(), run, image, f)
+		if digest(t, other) != before {
+			t.Errorf("%s: the other device was written to (%v)", fs, err)
+		}
+		if sig, e := filesystem.Probe(t.Context(), runner(), image+".away"); err != nil || e != nil || sig.UUID != f.UUID {
+			t.Errorf("%s: %v, then %v, %v", fs, err, sig, e)
+		}
+	}
+}
+
 func TestUserOptionsTakeThePlaceOfOurs(t *testing.T) {
 	for name, c := range map[string]struct {
 		fs      filesystem.Type

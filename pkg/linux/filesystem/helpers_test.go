@@ -146,12 +146,22 @@ func format(fs filesystem.Type) filesystem.Format {
 	return filesystem.Format{Type: fs, UUID: uuid.NewString(), SectorSize: 512, Zeroed: true}
 }
 
-// fakeTool writes a shell script with a tool's name, and returns a Runner that finds only such tools.
-func fakeTool(t *testing.T, name, script string) *command.Runner {
+// fakeTool writes a shell script with a tool's name, and returns a Runner that finds only it and the
+// named true tools.
+func fakeTool(t *testing.T, name, script string, others ...string) *command.Runner {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nPATH=/usr/bin:/bin\n"+script+"\n"), 0o755); err != nil {
 		t.Fatal(err)
+	}
+	for _, other := range others {
+		path, err := exec.LookPath(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, other)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return command.New(command.Config{Path: dir})
 }
