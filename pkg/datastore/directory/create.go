@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -30,7 +32,8 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 	name := v.BackendName()
 	m, err := find(root, v)
 	if err == nil {
-		return m.made(name), nil
+		// A call that died behind the rename had not synced it.
+		return m.made(name), root.Sync(volumesDir)
 	}
 	if !fault.Is(err, fault.NotFound) {
 		return datastore.Made{}, err
@@ -45,7 +48,7 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 	}
 	if err != nil {
 		// The caller's context may be what ended it; what was taken is given back all the same.
-		return datastore.Made{}, errors.Join(disturbed(err), scrap(context.WithoutCancel(ctx), root, tmpDir+"/"+name))
+		return datastore.Made{}, errors.Join(disturbed(err), p.scrap(context.WithoutCancel(ctx), root, tmpDir+"/"+name))
 	}
 	return m.made(name), nil
 }
@@ -91,7 +94,7 @@ func (p *pool) begin(name string) (end func()) {
 
 // make makes a volume in dir, all of it durable. What an earlier try left there is removed first.
 func (p *pool) make(ctx context.Context, root *file.Root, v datastore.Volume, dir string) (meta, error) {
-	if err := scrap(ctx, root, dir); err != nil {
+	if err := p.scrap(ctx, root, dir); err != nil {
 		return meta{}, err
 	}
 	if err := root.Mkdir(ctx, dir, dirMode); err != nil {
@@ -114,10 +117,10 @@ func (p *pool) make(ctx context.Context, root *file.Root, v datastore.Volume, di
 	if err := root.WriteNew(ctx, dir+"/"+metaName, data, fileMode); err != nil {
 		return meta{}, err
 	}
-	if err := file.Sync(image); err != nil {
-		return meta{}, err
-	}
-	return m, root.Sync(dir)
+	var rest errgroup.Group // together they wait for one flush of the disk
+	rest.Go(func() error { return file.Sync(image) })
+	rest.Go(func() error { return root.Sync(dir) })
+	return m, rest.Wait()
 }
 
 // carve gives the image its size, its space and its file system.

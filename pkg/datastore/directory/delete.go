@@ -3,6 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -25,7 +26,7 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 	defer root.Close()
 	_, err = find(root, v)
 	if fault.Is(err, fault.NotFound) {
-		return nil
+		return syncVolumes(root) // a call that died behind its rename had not synced it
 	}
 	if err != nil {
 		return err
@@ -37,7 +38,16 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 	if err := ensureDir(ctx, root, trashDir); err != nil {
 		return err
 	}
-	return discard(ctx, root, volumesDir+"/"+name, trashDir+"/"+name)
+	return p.discard(ctx, root, volumesDir+"/"+name, trashDir+"/"+name)
+}
+
+// syncVolumes makes durable what is in volumes/, and what is not any more.
+func syncVolumes(root *file.Root) error {
+	err := root.Sync(volumesDir)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // release sees to it that nobody uses a volume's image: a device that only a crash left attached is
@@ -50,17 +60,26 @@ func (p *pool) release(ctx context.Context, root *file.Root, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer image.Close() //nolint:errcheck // it is not even read
+	defer image.Close()            //nolint:errcheck // it is not even read
+	used, err := file.InUse(image) // spares a look at each loop device of the machine
+	if err != nil || !used {
+		return err
+	}
 	if err := p.tools.Loop.Detach(ctx, image); err != nil {
 		return err
 	}
+	return p.unattached(image)
+}
+
+// unattached is an error where a loop device backs the image.
+func (p *pool) unattached(image *os.File) error {
 	for _, readOnly := range []bool{false, true} {
 		device, found, err := p.tools.Loop.Find(image, readOnly)
 		if err != nil {
 			return err
 		}
 		if found {
-			return fault.New(fault.Precondition, "its image is in use through %s; unmount it there first", device.Path)
+			return fault.New(fault.Precondition, "%s is in use through %s; unmount and detach it there first", image.Name(), device.Path)
 		}
 	}
 	return nil
@@ -68,12 +87,12 @@ func (p *pool) release(ctx context.Context, root *file.Root, dir string) error {
 
 // discard renames something into trash/. What an earlier, broken removal left there under that name is
 // removed first.
-func discard(ctx context.Context, root *file.Root, from, to string) error {
+func (p *pool) discard(ctx context.Context, root *file.Root, from, to string) error {
 	err := root.Rename(ctx, from, to)
 	if !fault.Is(err, fault.Exists) {
 		return err
 	}
-	if err := scrap(ctx, root, to); err != nil {
+	if err := p.scrap(ctx, root, to); err != nil {
 		return err
 	}
 	return root.Rename(ctx, from, to)
@@ -99,7 +118,7 @@ func (p *pool) reclaim(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, scrap(ctx, root, trashDir+"/"+name))
+		errs = append(errs, p.scrap(ctx, root, trashDir+"/"+name))
 	}
 	return errors.Join(errs...)
 }
@@ -123,7 +142,7 @@ func (p *pool) sweepTmp(ctx context.Context, root *file.Root) error {
 	var errs []error
 	for _, name := range names {
 		err := p.unlessMaking(name, func() error {
-			return discard(ctx, root, tmpDir+"/"+name, trashDir+"/"+name+unfinished)
+			return p.discard(ctx, root, tmpDir+"/"+name, trashDir+"/"+name+unfinished)
 		})
 		if !fault.Is(err, fault.NotFound) { // Create has made it, or removed it
 			errs = append(errs, err)
@@ -156,16 +175,16 @@ const freeAtOnce = 16 << 30
 
 // scrap removes a volume that is out of use. Its image is emptied first: xfs gives the space of a removed
 // file back some time later, that of a file which is made shorter at once.
-func scrap(ctx context.Context, root *file.Root, dir string) error {
-	if err := empty(ctx, root, dir+"/"+imageName); err != nil {
+func (p *pool) scrap(ctx context.Context, root *file.Root, dir string) error {
+	if err := p.empty(ctx, root, dir+"/"+imageName); err != nil {
 		return err
 	}
 	return root.RemoveAll(ctx, dir)
 }
 
-// empty makes an image shorter by and by. One that the administrator gave another name is theirs as well, and
-// left as it is.
-func empty(ctx context.Context, root *file.Root, name string) error {
+// empty makes an image shorter by and by. One to which the administrator gave another name, or which somebody
+// copies from, is left as it is; one that somebody has attached as a loop device is an error.
+func (p *pool) empty(ctx context.Context, root *file.Root, name string) error {
 	image, err := root.OpenWrite(name)
 	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Precondition) {
 		return nil // no image of ours; RemoveAll says what it is
@@ -174,6 +193,13 @@ func empty(ctx context.Context, root *file.Root, name string) error {
 		return err
 	}
 	defer image.Close() //nolint:errcheck // it is removed next
+	used, err := file.InUse(image)
+	if err != nil {
+		return err
+	}
+	if used {
+		return p.unattached(image)
+	}
 	info, err := file.StatFile(image)
 	if err != nil || info.Links != 1 {
 		return err

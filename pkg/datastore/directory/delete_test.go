@@ -2,6 +2,7 @@ package directory_test
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,6 +155,36 @@ func TestReclaimLeavesAnImageWithAnotherNameItsData(t *testing.T) {
 	remove(t, p, v)
 	if got := content(t, path, "kept.img"); int64(len(got)) != mib || !strings.HasPrefix(got, "kept") {
 		t.Errorf("the administrator's link holds %d bytes", len(got))
+	}
+}
+
+func TestAReaderOfTheImageKeepsItsData(t *testing.T) {
+	path := t.TempDir()
+	p := newPool(t, path)
+	v := thin("pvc-1", mib)
+	create(t, p, v)
+	must(t, os.WriteFile(imageOf(path, v), pattern(mib), 0o600))
+	backup, err := os.Open(imageOf(path, v))
+	must(t, err)
+	defer backup.Close()
+	remove(t, p, v)
+	got, err := io.ReadAll(backup)
+	if err != nil || string(got) != string(pattern(mib)) {
+		t.Errorf("a backup that runs reads %d bytes, %v", len(got), err)
+	}
+}
+
+func TestReclaimLeavesWhatSomebodyAttachedInTheTrash(t *testing.T) {
+	path := t.TempDir()
+	p := newPool(t, path)
+	v := thin("pvc-1", mib)
+	create(t, p, v)
+	must(t, p.Delete(t.Context(), v))
+	device := run(t, "losetup", "--find", "--show", filepath.Join(path, ".datastore-csi/trash", v.BackendName(), "disk.img"))
+	t.Cleanup(func() { run(t, "losetup", "-d", device) })
+	wantKind(t, p.Reclaim(t.Context()), fault.Precondition, device, v.BackendName())
+	if !exists(path, ".datastore-csi/trash", v.BackendName(), "disk.img") {
+		t.Error("it is gone")
 	}
 }
 

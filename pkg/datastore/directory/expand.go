@@ -56,7 +56,7 @@ func grow(ctx context.Context, root *file.Root, image *os.File, dir string, m *m
 		return errors.Join(err, file.Truncate(context.WithoutCancel(ctx), image, info.Bytes))
 	}
 	if bytes == m.Bytes {
-		return nil
+		return root.Sync(dir) // a call that died behind its rename had not synced it
 	}
 	m.Bytes = bytes
 	data, err := encode(m)

@@ -65,7 +65,8 @@ func memory(t testing.TB, size int64) string {
 	dir := t.TempDir()
 	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)))
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		// Lazily: the kernel may let go of a loop device, and so of its image, a little later.
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
 	})

@@ -109,7 +109,7 @@ func (p *pool) check(v datastore.Volume) error {
 
 // maxID and maxUID bound what a name on the storage is made of, in bytes.
 const (
-	maxID  = 200
+	maxID  = 63
 	maxUID = 64
 )
 

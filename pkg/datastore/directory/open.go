@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"slices"
 
@@ -61,7 +62,8 @@ func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
 		return nil, err
 	}
 	if !fs.ReadOnly {
-		if err := ensureLayout(ctx, root); err != nil {
+		// Synced even where nothing is missing: a process that died may have made it just before.
+		if err := errors.Join(ensureLayout(ctx, root), root.Sync(ownDir), root.Sync(".")); err != nil {
 			return nil, err
 		}
 	}

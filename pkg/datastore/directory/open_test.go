@@ -126,18 +126,30 @@ func TestOpenJudgesTheMarker(t *testing.T) {
 		kind   fault.Kind
 		says   []string
 	}{
-		"of another cluster is refused, naming both": {change: func(c *datastore.Config) { c.ClusterID = "cluster-b" },
-			kind: fault.Precondition, says: []string{"cluster-a", "cluster-b"}},
-		"of another machine is refused, naming both": {change: func(c *datastore.Config) { c.MachineID = "feedface" },
-			kind: fault.Precondition, says: []string{machine, "feedface", "adoptFrom"}},
-		"of a third machine is not adopted": {change: func(c *datastore.Config) { c.MachineID = "feedface"; c.Datastore.Spec.Directory.AdoptFrom = "dead" },
-			kind: fault.Precondition, says: []string{machine}},
-		"of another datastore is refused": {change: func(c *datastore.Config) { c.Datastore.Name = "slow" },
-			kind: fault.Precondition, says: []string{`"fast"`, `"slow"`}},
-		"of another pool is unavailable": {change: func(c *datastore.Config) { c.PoolUUID = other },
-			kind: fault.Unavailable, says: []string{other, uid}},
-		"of a later layout is refused": {marker: map[string]any{"layout": 2, "pool": uid, "cluster": cluster, "machine": machine, "datastore": "fast"},
-			kind: fault.Precondition, says: []string{"layout 2"}},
+		"of another cluster is refused, naming both": {
+			change: func(c *datastore.Config) { c.ClusterID = "cluster-b" },
+			kind:   fault.Precondition, says: []string{"cluster-a", "cluster-b"},
+		},
+		"of another machine is refused, naming both": {
+			change: func(c *datastore.Config) { c.MachineID = "feedface" },
+			kind:   fault.Precondition, says: []string{machine, "feedface", "adoptFrom"},
+		},
+		"of a third machine is not adopted": {
+			change: func(c *datastore.Config) { c.MachineID = "feedface"; c.Datastore.Spec.Directory.AdoptFrom = "dead" },
+			kind:   fault.Precondition, says: []string{machine},
+		},
+		"of another datastore is refused": {
+			change: func(c *datastore.Config) { c.Datastore.Name = "slow" },
+			kind:   fault.Precondition, says: []string{`"fast"`, `"slow"`},
+		},
+		"of another pool is unavailable": {
+			change: func(c *datastore.Config) { c.PoolUUID = other },
+			kind:   fault.Unavailable, says: []string{other, uid},
+		},
+		"of a later layout is refused": {
+			marker: map[string]any{"layout": 2, "pool": uid, "cluster": cluster, "machine": machine, "datastore": "fast"},
+			kind:   fault.Precondition, says: []string{"layout 2"},
+		},
 		"without a pool is refused": {marker: map[string]any{"layout": 1}, kind: fault.Precondition, says: []string{"no pool"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,17 +217,20 @@ func TestAdoptFromTakesAMovedDiskOverOnce(t *testing.T) {
 func TestTwoDatastoresNeverShareAPlace(t *testing.T) {
 	base := t.TempDir()
 	pool, alias := filepath.Join(base, "pool"), filepath.Join(base, "alias")
-	for _, dir := range []string{pool, alias, pool + "/inner"} {
+	inner := filepath.Join(base, "inner-alias")
+	for _, dir := range []string{pool, alias, inner, pool + "/inner"} {
 		must(t, os.Mkdir(dir, 0o755))
 	}
 	must(t, unix.Mount(pool, alias, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { must(t, unix.Unmount(alias, 0)) })
+	must(t, unix.Mount(pool+"/inner", inner, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { must(t, unix.Unmount(inner, 0)) })
 	c := config(t, pool)
 	c.Datastore.Spec.Directory.Initialize = true
 	open(t, c)
 	for name, path := range map[string]string{
 		"the same path": pool, "the same directory by a bind mount": alias,
-		"inside it": pool + "/inner", "inside it, by a bind mount": alias + "/inner", "around it": base,
+		"inside it": pool + "/inner", "inside it, by a bind mount": alias + "/inner", "a bind mount of what is inside it": inner, "around it": base,
 	} {
 		t.Run(name, func(t *testing.T) {
 			other := config(t, path)

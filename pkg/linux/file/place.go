@@ -2,7 +2,6 @@ package file
 
 import (
 	"fmt"
-	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,48 +28,6 @@ func (r *Root) Same(other *Root) (bool, error) {
 	}
 	b, err := other.ID()
 	return a == b, err
-}
-
-// Ancestors returns the directories above the root, from its parent up to the top of the mount
-// namespace, across mount points.
-func (r *Root) Ancestors() ([]ID, error) {
-	here, err := placeOf(r.dir)
-	if err != nil {
-		return nil, err
-	}
-	var above []ID
-	dir := r.dir
-	for {
-		fd, err := openat2(int(dir.Fd()), "..", unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC})
-		if dir != r.dir {
-			release(dir)
-		}
-		if err != nil {
-			return nil, failed("open the directory above", r.path, err)
-		}
-		dir = os.NewFile(uintptr(fd), "above "+r.path)
-		up, err := placeOf(dir)
-		if err != nil || up == here { // the top is its own parent
-			release(dir)
-			return above, err
-		}
-		above, here = append(above, up.ID), up
-	}
-}
-
-// place is a directory in one mount: a directory that is bound on one below it has the same ID.
-type place struct {
-	ID
-	mount uint64
-}
-
-func placeOf(f *os.File) (place, error) {
-	var s unix.Statx_t
-	mask := unix.STATX_INO | unix.STATX_MNT_ID
-	if err := retry(func() error { return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, mask, &s) }); err != nil {
-		return place{}, failed("stat", f.Name(), err)
-	}
-	return place{ID: ID{Dev: unix.Mkdev(s.Dev_major, s.Dev_minor), Inode: s.Ino}, mount: s.Mnt_id}, nil
 }
 
 // Filesystem is the file system that a root lies on.

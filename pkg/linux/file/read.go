@@ -24,27 +24,22 @@ func (r *Root) openRegular(name string, mode uint64) (*os.File, error) {
 		return nil, err
 	}
 	// O_NONBLOCK, so that a named pipe in the file's place can't hold us.
-	f, err := r.open(name, mode|unix.O_NONBLOCK, 0)
+	fd, err := r.openFD(name, mode|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, failed("open", r.full(name), err)
 	}
-	if err := regular(f); err != nil {
-		release(f)
-		return nil, err
+	info, err := statFD(fd)
+	if err == nil && !info.Mode.IsRegular() {
+		err = fault.New(fault.Precondition, "it is no regular file (%s)", info.Mode.Type())
 	}
-	return f, nil
-}
-
-// regular sees to it that a file is one, and takes O_NONBLOCK off it.
-func regular(f *os.File) error {
-	info, err := f.Stat()
+	if err == nil {
+		err = unix.SetNonblock(fd, false)
+	}
 	if err != nil {
-		return failed("stat", f.Name(), err)
+		_ = unix.Close(fd) // nothing was written to it
+		return nil, failed("open", r.full(name), err)
 	}
-	if !info.Mode().IsRegular() {
-		return fault.New(fault.Precondition, "open %s: it is no regular file (%s)", f.Name(), info.Mode().Type())
-	}
-	return failed("open", f.Name(), unix.SetNonblock(int(f.Fd()), false))
+	return os.NewFile(uintptr(fd), r.full(name)), nil
 }
 
 // ReadFile returns the content of a regular file of at most limit bytes; a longer one is fault.Precondition.
@@ -103,21 +98,29 @@ func (r *Root) Stat(name string) (Info, error) {
 	if err := checkDir(name); err != nil {
 		return Info{}, err
 	}
-	f, err := r.open(name, unix.O_PATH, 0)
+	fd, err := r.openFD(name, unix.O_PATH, 0)
 	if err != nil {
 		return Info{}, failed("stat", r.full(name), err)
 	}
-	defer release(f)
-	return StatFile(f)
+	defer func() { _ = unix.Close(fd) }() // O_PATH: nothing is open
+	info, err := statFD(fd)
+	return info, failed("stat", r.full(name), err)
 }
 
 // StatFile tells what an open file is.
 func StatFile(f *os.File) (Info, error) {
+	info, err := statFD(int(f.Fd()))
+	return info, failed("stat", f.Name(), err)
+}
+
+func statFD(fd int) (Info, error) {
 	var s unix.Stat_t
-	if err := retry(func() error { return unix.Fstat(int(f.Fd()), &s) }); err != nil {
-		return Info{}, failed("stat", f.Name(), err)
+	if err := retry(func() error { return unix.Fstat(fd, &s) }); err != nil {
+		return Info{}, err
 	}
-	return Info{Dev: uint64(s.Dev), Inode: s.Ino, Mode: modeOf(s.Mode), Bytes: s.Size, Allocated: s.Blocks * 512, Links: uint64(s.Nlink)}, nil
+	return Info{
+		Dev: uint64(s.Dev), Inode: s.Ino, Mode: modeOf(s.Mode), Bytes: s.Size, Allocated: s.Blocks * 512, Links: uint64(s.Nlink),
+	}, nil
 }
 
 // modeOf translates st_mode (inode(7)).

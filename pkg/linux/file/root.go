@@ -90,13 +90,18 @@ const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_N
 
 // open resolves a name beneath the root. The caller has checked the name.
 func (r *Root) open(name string, flags uint64, mode fs.FileMode) (*os.File, error) {
-	fd, err := openat2(int(r.dir.Fd()), name, unix.OpenHow{
-		Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Mode: uint64(mode.Perm()), Resolve: beneath,
-	})
+	fd, err := r.openFD(name, flags, mode)
 	if err != nil {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), r.full(name)), nil
+}
+
+// openFD is open for a descriptor that doesn't need a file around it.
+func (r *Root) openFD(name string, flags uint64, mode fs.FileMode) (int, error) {
+	return openat2(int(r.dir.Fd()), name, unix.OpenHow{
+		Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Mode: uint64(mode.Perm()), Resolve: beneath,
+	})
 }
 
 // parent opens the directory that a name stands in, for reading, so that it can be synced too, and

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -155,7 +156,11 @@ func (r *Root) Rename(ctx context.Context, from, to string) error {
 	if err != nil {
 		return failed("rename", r.full(from)+" to "+r.full(to), err)
 	}
-	return errors.Join(sync(target), sync(source))
+	// Together: they wait for one commit of a journal then, not for two.
+	var both errgroup.Group
+	both.Go(func() error { return sync(target) })
+	both.Go(func() error { return sync(source) })
+	return both.Wait()
 }
 
 // Unlink removes a file that is no directory, durably: a symbolic link itself, never what it leads to.
