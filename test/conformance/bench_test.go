@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +30,14 @@ const (
 type bench struct {
 	*harness.Driver
 	rows.Storage
+	turn int // the row's number
+}
+
+// filesystem gives one of the file systems to the n-th case of a table, another on each row: over all rows each case meets
+// each of them.
+func (b bench) filesystem(n int) string {
+	all := slices.Sorted(maps.Keys(rows.Filesystems()))
+	return all[(n+b.turn)%len(all)]
 }
 
 // onEachRow runs a test for every row, in parallel.
@@ -51,8 +60,18 @@ func onEachBench(t *testing.T, test func(t *testing.T, b bench)) {
 
 func newBench(t *testing.T, row rows.Row) bench {
 	t.Helper()
-	s := row.Setup(t)
-	return bench{harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Metrics: true}), s}
+	return benchOn(t, row.Setup(t), turn(row))
+}
+
+// turn is the number of a row.
+func turn(row rows.Row) int {
+	return slices.IndexFunc(rows.All(), func(r rows.Row) bool { return r.Name() == row.Name() })
+}
+
+// benchOn starts a driver that serves a storage as the datastore "pool".
+func benchOn(t *testing.T, s rows.Storage, turn int) bench {
+	t.Helper()
+	return bench{harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Metrics: true}), s, turn}
 }
 
 // claim is a small volume with that file system in the datastore "pool".

@@ -34,7 +34,7 @@ func ten(t *testing.T, s rows.Storage) (b bench, healthy []string) {
 		datastores = append(datastores, harness.Directory(name, path))
 		healthy = append(healthy, name)
 	}
-	b = bench{harness.StartDriver(t, harness.Options{Datastores: datastores, Metrics: true}), s}
+	b = bench{Driver: harness.StartDriver(t, harness.Options{Datastores: datastores, Metrics: true}), Storage: s}
 	for _, name := range append(slices.Clone(healthy), pool) {
 		serving(t, b.Driver, name)
 	}
@@ -113,6 +113,10 @@ func breakOne(t *testing.T, s rows.Storage, how rows.Breakage) {
 	footprint, err := b.Footprint()
 	must(t, err)
 
+	if how.Idle {
+		must(t, v.Unpublish(ctx))
+		must(t, v.Unstage(ctx))
+	}
 	mend := how.Break(t)
 	inTime(t, "create on a broken datastore", b.Volume(t, blockClaim()).Create)
 	if !how.Serves && !how.Hangs { // what hangs may do so only once it is written to
@@ -137,6 +141,10 @@ func breakOne(t *testing.T, s rows.Storage, how rows.Breakage) {
 		mend()
 	}
 	serving(t, b.Driver, pool)
+	if how.Idle {
+		must(t, harness.Retry(ctx, v.Stage))
+		must(t, v.Publish(ctx))
+	}
 	must(t, holds(v, d, 0))
 	must(t, harness.Retry(ctx, spare.Stage))
 	must(t, spare.Unstage(ctx))

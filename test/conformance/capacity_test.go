@@ -197,7 +197,7 @@ func TestThinVolumesMayBeOverPromisedOnlyWhereAsked(t *testing.T) {
 		ctx := t.Context()
 		s := row.Setup(t)
 		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool).With(200, "capacity", "overcommitPercent")}, Metrics: true})
-		b := bench{d, s}
+		b := bench{Driver: d, Storage: s}
 		ask := blockClaim()
 		ask.Bytes = s.Bytes() * 3 / 4
 		var made []*harness.Volume

@@ -21,7 +21,7 @@ type used struct {
 func usedOfEachKind(t *testing.T, b bench) []*used {
 	t.Helper()
 	var all []*used
-	for name, c := range kinds() {
+	for name, c := range b.someKinds() {
 		u := &used{Volume: b.Volume(t, c)}
 		must(t, u.Up(t.Context()))
 		u.write(t, "written to "+name)

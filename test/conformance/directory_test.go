@@ -38,7 +38,7 @@ func TestADatastoreThatIsBrokenFromTheStartIsNamedAndComesWhenItIsMended(t *test
 		for name, path := range broken {
 			datastores = append(datastores, harness.Directory(name, path))
 		}
-		b := bench{harness.StartDriver(t, harness.Options{Datastores: datastores}), s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: datastores}), Storage: s}
 		serving(t, b.Driver, pool)
 		for name, path := range broken {
 			c := blockClaim()
@@ -52,7 +52,7 @@ func TestADatastoreThatIsBrokenFromTheStartIsNamedAndComesWhenItIsMended(t *test
 
 func TestTwoDatastoresInOnePlaceAreFound(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
-		b := bench{harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}}), s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}}), Storage: s}
 		serving(t, b.Driver, pool)
 		path := s.Camera().Files[0]
 		inner := filepath.Join(path, "inner")

@@ -61,7 +61,7 @@ func validate(ctx context.Context, v *harness.Volume) error {
 
 func TestEachCallMayComeTwice(t *testing.T) {
 	onEachBench(t, func(t *testing.T, b bench) {
-		for name, c := range kinds() {
+		for name, c := range b.someKinds() {
 			t.Run(name, func(t *testing.T) {
 				v := b.Volume(t, c)
 				camera := b.camera(filepath.Dir(v.Staging))
@@ -119,7 +119,7 @@ func atOnce(t *testing.T, name string, callers int, call func(ctx context.Contex
 
 func TestEachCallMayComeEightTimesAtOnce(t *testing.T) {
 	onEachBench(t, func(t *testing.T, b bench) {
-		for name, c := range kinds() {
+		for name, c := range b.someKinds() {
 			t.Run(name, func(t *testing.T) {
 				const callers = 8
 				c.Name = harness.NewName()

@@ -62,8 +62,8 @@ func TestAVolumeIsAsWritableAsItWasAskedFor(t *testing.T) {
 		{"reader only, attached read-only", reader, (*harness.Volume).AttachReadOnly, (*harness.Volume).PublishReadOnly, false},
 	}
 	onEachBench(t, func(t *testing.T, b bench) {
-		for _, fs := range []string{"ext4", "xfs", "btrfs", ""} {
-			for _, c := range cases {
+		for i, c := range cases {
+			for _, fs := range []string{b.filesystem(i), ""} {
 				t.Run(c.name+" "+fs, func(t *testing.T) {
 					ask := blockClaim()
 					if fs != "" {

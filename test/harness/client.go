@@ -19,6 +19,9 @@ import (
 // CallLimit is how long a call may take that was given no deadline of its own.
 const CallLimit = 30 * time.Second
 
+// slow is what a call takes that is worth a look when a test failed.
+const slow = 5 * time.Second
+
 // Client speaks CSI to a driver's socket. It finds the driver again after a restart. Calls without a deadline get
 // CallLimit.
 type Client struct {
@@ -29,6 +32,7 @@ type Client struct {
 	conn  *grpc.ClientConn
 	mu    sync.Mutex
 	calls []string
+	slow  []string // the calls that took long
 }
 
 // Dial gives a client for the socket of that path. Nothing needs to listen there yet.
@@ -65,8 +69,15 @@ func (c *Client) call(ctx context.Context, method string, request, reply any, co
 	err := invoke(ctx, method, request, reply, conn, options...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.calls = append(c.calls, fmt.Sprintf("%s %-26s %6.1f ms  %v", begin.Format("15:04:05.000"), path.Base(method),
-		float64(time.Since(begin).Microseconds())/1000, outcome(err)))
+	line := fmt.Sprintf("%s %-26s %6.1f ms  %v", begin.Format("15:04:05.000"), path.Base(method),
+		float64(time.Since(begin).Microseconds())/1000, outcome(err))
+	c.calls = append(c.calls, line)
+	if time.Since(begin) > slow {
+		if named, ok := request.(interface{ GetVolumeId() string }); ok {
+			line += " volume " + named.GetVolumeId()
+		}
+		c.slow = append(c.slow, line)
+	}
 	return err
 }
 
@@ -77,11 +88,15 @@ func outcome(err error) string {
 	return status.Code(err).String() + ": " + status.Convert(err).Message()
 }
 
-// Calls tells the last n calls, one a line.
+// Calls tells the last n calls, one a line, and before them those that took long.
 func (c *Client) Calls(n int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strings.Join(c.calls[max(0, len(c.calls)-n):], "\n")
+	text := strings.Join(c.calls[max(0, len(c.calls)-n):], "\n")
+	if len(c.slow) > 0 {
+		text = "those that took long:\n" + strings.Join(c.slow, "\n") + "\nthe last ones:\n" + text
+	}
+	return text
 }
 
 // Ready waits until the driver says that it is ready.

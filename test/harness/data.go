@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,14 @@ import (
 type Data struct {
 	Seed  string
 	Bytes int64
+}
+
+// A program that is started by this process holds, until it is itself, all that the process has open: an open file in a
+// volume would keep the volume's mount busy for a moment after it was closed. So nothing is started while one is open.
+func whileNothingStarts(do func() error) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return do()
 }
 
 // reader gives the bytes.
@@ -39,6 +48,10 @@ func mustSum(r io.Reader) string {
 
 // WriteFile writes the data to a new file and returns once it must survive a power cut: file and folder are synced.
 func (d Data) WriteFile(path string) error {
+	return whileNothingStarts(func() error { return d.writeFile(path) })
+}
+
+func (d Data) writeFile(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -72,6 +85,10 @@ func (d Data) CheckFile(path string) error {
 
 // WriteDevice writes the data to a block device and flushes it.
 func (d Data) WriteDevice(path string, offset int64) error {
+	return whileNothingStarts(func() error { return d.writeDevice(path, offset) })
+}
+
+func (d Data) writeDevice(path string, offset int64) error {
 	device, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -82,6 +99,10 @@ func (d Data) WriteDevice(path string, offset int64) error {
 
 // CheckDevice reads a device (or file) from an offset and compares.
 func (d Data) CheckDevice(path string, offset int64) error {
+	return whileNothingStarts(func() error { return d.checkDevice(path, offset) })
+}
+
+func (d Data) checkDevice(path string, offset int64) error {
 	device, err := os.Open(path)
 	if err != nil {
 		return err
@@ -123,11 +144,14 @@ func compare(got, want io.Reader) error {
 }
 
 // DeviceBytes gives the size of a block device.
-func DeviceBytes(path string) (int64, error) {
-	device, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	size, err := device.Seek(0, io.SeekEnd)
-	return size, errors.Join(err, device.Close())
+func DeviceBytes(path string) (size int64, err error) {
+	err = whileNothingStarts(func() error {
+		device, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		size, err = device.Seek(0, io.SeekEnd)
+		return errors.Join(err, device.Close())
+	})
+	return size, err
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -161,4 +163,25 @@ func unmountAll(path string) error {
 			return errors.Join(err, unix.Unmount(path, unix.MNT_DETACH))
 		}
 	}
+}
+
+// UnmountUnder unmounts all that is mounted in a folder, the last first.
+func UnmountUnder(folder string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for line := range strings.Lines(string(text)) {
+		if path := unescape(strings.Fields(line)[4]); strings.HasPrefix(path, folder+"/") {
+			paths = append(paths, path)
+		}
+	}
+	slices.Reverse(paths)
+	for _, path := range paths {
+		if err := unix.Unmount(path, 0); err != nil {
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+	return nil
 }

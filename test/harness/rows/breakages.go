@@ -13,7 +13,7 @@ func (s directoryStorage) Breakages() []Breakage {
 	marker := filepath.Join(s.Path, ".datastore-csi", "pool.json")
 	return []Breakage{
 		{Name: "frozen", Hangs: true, Break: func(t testing.TB) func() { return s.Freeze(t) }},
-		{Name: "read-only", Serves: true, Break: func(t testing.TB) func() {
+		{Name: "read-only", Idle: true, Serves: true, Break: func(t testing.TB) func() {
 			check(t, s.Remount(unix.MS_RDONLY))
 			return func() { check(t, s.Remount(0)) }
 		}},

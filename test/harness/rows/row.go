@@ -52,6 +52,8 @@ type Breakage struct {
 	Name string
 	// Hangs tells that calls into the storage don't fail but hang in the kernel.
 	Hangs bool
+	// Idle tells that it happens only to storage of which no volume is in use.
+	Idle bool
 	// Serves tells that volumes that exist can still be staged.
 	Serves bool
 	// Break breaks the storage and returns how to mend it.

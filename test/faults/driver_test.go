@@ -1,0 +1,162 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/datastore-csi/datastore-csi/cmd/standalone"
+	"github.com/datastore-csi/datastore-csi/test/harness"
+)
+
+const (
+	// driverVariable makes this test binary the driver.
+	driverVariable = "DATASTORE_CSI_TEST_DRIVER"
+	// anyWork in its value makes points of work that is for no volume too.
+	forVolumes, anyWork = "volumes", "any"
+
+	// answerLimit is how long a driver may take to answer an order.
+	answerLimit = 10 * time.Second
+
+	// Descriptors of the driver, as harness.Options.Files gives them.
+	ordersFD, answersFD = 3, 4
+)
+
+// runDriver is the driver: the library, and a hook that kills it where it is told to.
+func runDriver(args []string) int {
+	if err := serve(args); err != nil {
+		fmt.Fprintln(os.Stderr, "driver:", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(args []string) error {
+	var o standalone.Options
+	flags := pflag.NewFlagSet("driver", pflag.ContinueOnError)
+	o.AddFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	d := &death{all: os.Getenv(driverVariable) == anyWork}
+	o.Hook = d.hook
+	if at, err := strconv.Atoi(os.Getenv(driverVariable + "_DIES_AT")); err == nil {
+		d.at = at
+	}
+	go d.takeOrders(os.NewFile(ordersFD, "orders"), os.NewFile(answersFD, "answers"))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	return standalone.Run(ctx, o)
+}
+
+// death counts points and kills the process at one of them.
+type death struct {
+	all bool // points of no volume count too
+
+	mu   sync.Mutex
+	at   int // 0: never
+	seen []string
+}
+
+// hook is told of each change just before it is made.
+func (d *death) hook(volume, what string) {
+	if volume == "" && !d.all {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.seen = append(d.seen, what)
+	if len(d.seen) == d.at {
+		fmt.Fprintf(os.Stderr, "dying before point %d of %s: %s\n", d.at, volume, what)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // the other threads follow
+	}
+}
+
+// takeOrders answers to "arm N" (die at the N-th point from now; 0: never) and "points" (what was seen since).
+func (d *death) takeOrders(orders, answers *os.File) {
+	for lines := bufio.NewScanner(orders); lines.Scan(); {
+		word, number, _ := strings.Cut(lines.Text(), " ")
+		d.mu.Lock()
+		answer := fmt.Sprintf("%q", d.seen)
+		if word == "arm" {
+			d.seen = nil
+			d.at, _ = strconv.Atoi(number) // written by arm below
+			answer = "armed"
+		}
+		d.mu.Unlock()
+		if _, err := fmt.Fprintln(answers, answer); err != nil {
+			return // nobody listens any more
+		}
+	}
+}
+
+// crasher is a driver that dies when it is told to.
+type crasher struct {
+	*harness.Driver
+	orders, answers *os.File
+	lines           *bufio.Reader
+}
+
+// newCrasher prepares such a driver; it doesn't run yet.
+func newCrasher(t testing.TB, points string, o harness.Options) *crasher {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromUs, toDriver, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromDriver, toUs, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Program, o.Env, o.Files = self, append(o.Env, driverVariable+"="+points), []*os.File{fromUs, toUs}
+	c := &crasher{orders: toDriver, answers: fromDriver, lines: bufio.NewReader(fromDriver)}
+	t.Cleanup(func() {
+		if err := errors.Join(fromUs.Close(), toUs.Close(), toDriver.Close(), fromDriver.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	c.Driver = harness.NewDriver(t, o)
+	return c
+}
+
+// arm makes the driver that runs die at the n-th point from now; 0: never.
+func (c *crasher) arm(n int) error {
+	answer, err := c.order(fmt.Sprintf("arm %d", n))
+	if err == nil && answer != "armed" {
+		err = fmt.Errorf("the driver answers %q", answer)
+	}
+	return err
+}
+
+// points are what the driver was about to change since it was armed, in order.
+func (c *crasher) points() (int, string, error) {
+	answer, err := c.order("points")
+	return strings.Count(answer, `" "`) + min(1, strings.Count(answer, `"`)), answer, err
+}
+
+func (c *crasher) order(text string) (string, error) {
+	if _, err := fmt.Fprintln(c.orders, text); err != nil {
+		return "", err
+	}
+	if err := c.answers.SetReadDeadline(time.Now().Add(answerLimit)); err != nil {
+		return "", err
+	}
+	answer, err := c.lines.ReadString('\n')
+	return strings.TrimSuffix(answer, "\n"), err
+}

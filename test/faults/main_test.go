@@ -1,0 +1,26 @@
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/datastore-csi/datastore-csi/test/harness"
+)
+
+// parallel is how many rows run at once.
+const parallel = "4"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(driverVariable) != "" {
+		os.Exit(runDriver(os.Args[2:])) // behind the name of the role
+	}
+	onlyPoint() // defines its flag
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(harness.Main(m))
+}

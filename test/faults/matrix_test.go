@@ -1,0 +1,241 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
+)
+
+const (
+	pointsVariable = "TEST_CRASH_POINTS"
+	offsetVariable = "TEST_CRASH_OFFSET"
+	pointFlag      = "crash.at"
+
+	pool = "pool"
+)
+
+// onlyPoint is the flag for a single point.
+func onlyPoint() int {
+	if flag.Lookup(pointFlag) == nil {
+		flag.Int(pointFlag, 0, "try this crash point only")
+	}
+	n, err := strconv.Atoi(flag.Lookup(pointFlag).Value.String())
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// all tells whether all points are to be tried.
+func all() bool { return os.Getenv(pointsVariable) == "all" }
+
+// third is which of the points are tried where every third is.
+func third() int {
+	if n, err := strconv.Atoi(os.Getenv(offsetVariable)); err == nil {
+		return n % 3
+	}
+	return time.Now().YearDay() % 3
+}
+
+// kind is a kind of volume in the matrix.
+type kind struct {
+	name  string
+	claim harness.Claim
+	// every is how many points are skipped for one that is tried, on the rows named by their ending; other rows are for
+	// the full matrix only.
+	every map[string]int
+}
+
+func kinds() []kind {
+	thin, thick := map[string]string{"datastore": pool}, map[string]string{"datastore": pool, "provisioning": "thick"}
+	least := rows.Filesystems()
+	return []kind{
+		{"ext4", harness.Claim{Filesystem: "ext4", Bytes: least["ext4"], Parameters: thin}, map[string]int{"directory-ext4": 1}},
+		{"xfs", harness.Claim{Filesystem: "xfs", Bytes: least["xfs"], Parameters: thin}, map[string]int{"directory-xfs": 3}},
+		{"btrfs", harness.Claim{Filesystem: "btrfs", Bytes: least["btrfs"], Parameters: thin}, map[string]int{"directory-btrfs": 3}},
+		{"raw block", harness.Claim{Block: true, Bytes: 16 * mib, Parameters: thin}, map[string]int{"directory-xfs": 3}},
+		{"ext4, thick", harness.Claim{Filesystem: "ext4", Bytes: least["ext4"], Parameters: thick}, map[string]int{"directory-btrfs": 3}},
+	}
+}
+
+// tally is what the matrix prints in the end.
+type tally struct {
+	mu                          sync.Mutex
+	points, tried, died, missed int
+}
+
+func (s *tally) add(points, tried, died, missed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.points, s.tried, s.died, s.missed = s.points+points, s.tried+tried, s.died+died, s.missed+missed
+}
+
+func TestTheDriverMayDieAtAnyPointOfALife(t *testing.T) {
+	var sum tally
+	begin := time.Now()
+	t.Cleanup(func() {
+		fmt.Printf("crash matrix: %d points, %d tried, %d deaths, %d not reached, %v\n",
+			sum.points, sum.tried, sum.died, sum.missed, time.Since(begin).Round(time.Second))
+	})
+	for _, row := range rows.All() {
+		for _, k := range kinds() {
+			every, ours := k.every[row.Name()]
+			switch {
+			case all():
+				every = 1
+			case !ours:
+				continue
+			}
+			t.Run(row.Name()+"/"+k.name, func(t *testing.T) {
+				t.Parallel()
+				(&matrix{row: row, kind: k, sum: &sum, every: every}).run(t)
+			})
+		}
+	}
+}
+
+// matrix is the loop over the points of one kind of volume on one row.
+type matrix struct {
+	row   rows.Row
+	kind  kind
+	sum   *tally
+	every int
+
+	driver *crasher
+	camera harness.Camera
+	dir    string // of the lives
+}
+
+func (m *matrix) run(t *testing.T) {
+	s := m.row.Setup(t)
+	m.driver = newCrasher(t, forVolumes, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+	if err := m.driver.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.dir = harness.Dir(t)
+	m.camera = s.Camera()
+	m.camera.Under = append(m.camera.Under, m.dir)
+	m.camera.Files = append(m.camera.Files, m.driver.StageRecords(), m.dir)
+	begin := time.Now()
+	// The first life makes what stays for ever: folders of the pool, of the driver, of this test.
+	if _, _, err := m.live(t, 0, 0); err != nil {
+		t.Fatalf("a life without a crash: %v", err)
+	}
+	points, names, err := m.live(t, 0, 0)
+	if err != nil {
+		t.Fatalf("a second life without a crash: %v", err)
+	}
+	if points < 10 {
+		t.Fatalf("only %d points: %s", points, names)
+	}
+	tried, died, missed := m.crashes(t, points)
+	m.sum.add(points, tried, died, missed)
+	fmt.Printf("crash matrix: %s, %s: %d points, %d tried, %d deaths, %d not reached, %v\n",
+		m.row.Name(), m.kind.name, points, tried, died, missed, time.Since(begin).Round(time.Second))
+	if missed > points/10 {
+		t.Errorf("%d of %d points were not reached: lives differ too much to say that all were tried", missed, points)
+	}
+}
+
+// crashes tries the points.
+func (m *matrix) crashes(t *testing.T, points int) (tried, died, missed int) {
+	first, every := 1, m.every
+	if every > 1 {
+		first = 1 + third()
+	}
+	for k := first; k <= points; k += every {
+		if only := onlyPoint(); only > 0 && k != only {
+			continue
+		}
+		again := []int{0}
+		if all() {
+			again = append(again, 1+k%3) // recovery is killed too, at one of its own points
+		}
+		for _, second := range again {
+			deaths, _, err := m.live(t, k, second)
+			tried++
+			died += deaths
+			if deaths == 0 {
+				missed++
+			}
+			if err != nil {
+				t.Errorf("a life whose driver dies at point %d (and recovery at %d): %v", k, second, err)
+				if !m.recover(t) {
+					return tried, died, missed
+				}
+			}
+		}
+	}
+	return tried, died, missed
+}
+
+// live lives one life with a driver that dies at that point, and again at that point of its recovery; 0: not. It returns the
+// number of deaths, or of points where no death was asked for, with their names.
+func (m *matrix) live(t *testing.T, at, again int) (n int, names string, err error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*repeatLimit)
+	defer cancel()
+	l := newLife(t, m.driver, m.dir, m.kind.claim)
+	l.dieAgain = again
+	before, err := m.camera.Take()
+	if err != nil {
+		return 0, "", err
+	}
+	if err := errors.Join(l.revive(ctx), m.driver.arm(at)); err != nil {
+		return 0, "", err
+	}
+	err = l.run(ctx)
+	if at == 0 {
+		var pointsErr error
+		n, names, pointsErr = m.driver.points()
+		err = errors.Join(err, pointsErr)
+		before = nil // the first life may leave folders
+	}
+	if err == nil && before != nil {
+		err = l.settle(ctx, m.camera, before)
+	}
+	if at > 0 {
+		n = l.deaths
+		if err == nil {
+			err = m.driver.arm(0) // it may be alive and armed still
+		}
+	}
+	return n, names, err
+}
+
+// recover clears away after a life that failed, so that the next points can be tried: each failure stands for itself.
+func (m *matrix) recover(t *testing.T) bool {
+	t.Helper()
+	if err := errors.Join(m.driver.Kill(), harness.UnmountUnder(m.dir), os.RemoveAll(m.dir), os.Mkdir(m.dir, 0o755)); err != nil {
+		t.Errorf("clear away: %v", err)
+		return false
+	}
+	if err := m.driver.Start(t.Context()); err != nil {
+		t.Errorf("start after a failed life: %v", err)
+		return false
+	}
+	listed, err := m.driver.Listed(t.Context())
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	for id := range listed {
+		v := harness.Volume{Client: m.driver.Client, ID: id, Host: m.driver.Host, Staging: filepath.Join(m.dir, "staging"), Target: filepath.Join(m.dir, "pod", "target")}
+		for _, undo := range []func(context.Context) error{v.Unpublish, v.Unstage, v.Detach, v.Delete} {
+			if err := harness.Retry(t.Context(), undo); err != nil {
+				t.Errorf("clear away %s: %v", id, err)
+				return false
+			}
+		}
+	}
+	return true
+}
