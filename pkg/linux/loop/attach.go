@@ -13,14 +13,15 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
-// maxTries bounds how often Attach takes another free device because somebody else was faster. Each loss is
-// another's success, so that many in a row mean that something is wrong.
+// maxTries bounds how often Attach takes another free device because somebody else was faster. Each
+// loss is another's success, so that many in a row mean that something is wrong.
 const maxTries = 256
 
 // Attach returns a loop device that backs image, a regular file that is open for what is asked of it.
 // One that backs the whole image already, with the same ReadOnly, is used again: a detachment that
-// waits for its last user is taken back, its size made that of the image, its direct I/O and discard settings
-// as asked for. Two calls at once for one image get one device.
+// waits for its last user is taken back, its size made that of the image, its direct I/O and discard
+// settings as asked for (a discard once refused can't be allowed again while the image is attached, as
+// Device.Discard says). Two calls at once for one image get one device.
 //
 // The device takes a description of its own: closing image, its offset and its locks don't matter to
 // it. Errors: fault.Invalid for options that can't be met, fault.Busy where other users of loop
@@ -116,7 +117,7 @@ func (m *Manager) reuse(ctx context.Context, n *node, imageBytes int64, o Option
 			return Device{}, err
 		}
 	}
-	return m.finish(ctx, n, o)
+	return m.finish(ctx, n, o, true)
 }
 
 // setDirectIO switches between direct and buffered I/O. What the image's file system can't do is no error.
@@ -138,8 +139,9 @@ func setDirectIO(ctx context.Context, n *node, info *unix.LoopInfo64, want bool)
 }
 
 // finish sets what doesn't come with the attachment, and describes the device.
-func (m *Manager) finish(ctx context.Context, n *node, o Options) (Device, error) {
-	if err := m.setDiscard(ctx, n, o.Discard); err != nil {
+func (m *Manager) finish(ctx context.Context, n *node, o Options, reused bool) (Device, error) {
+	// Without any discard the volume works; what must not be is holes in one that was promised its space.
+	if err := m.setDiscard(ctx, n, o.Discard); err != nil && !(reused && errors.Is(err, errStuck)) {
 		return Device{}, err
 	}
 	if !o.ReadOnly {
@@ -147,7 +149,7 @@ func (m *Manager) finish(ctx context.Context, n *node, o Options) (Device, error
 			return Device{}, err
 		}
 	}
-	return n.describe()
+	return m.describe(n)
 }
 
 // attachNew attaches the image to a free device.
@@ -174,7 +176,7 @@ func (m *Manager) attachNew(ctx context.Context, image *os.File, s slot, o Optio
 		case err == nil:
 			return d, nil
 		case errors.Is(err, errStuck):
-			m.free.put(number, false)
+			m.free.put(number, refusing)
 		case !errors.Is(err, unix.EBUSY) && !errors.Is(err, errNotAttached) && !errors.Is(err, fs.ErrNotExist):
 			return Device{}, err
 		}
@@ -186,15 +188,9 @@ func (m *Manager) attachNew(ctx context.Context, image *os.File, s slot, o Optio
 // kernel at once all get the same one: who comes second gets a new one instead of waiting. A device
 // that is to refuse discards is never one that others could have used.
 func (m *Manager) take(ctx context.Context, discard bool) (number int, err error) {
-	for {
-		number, ok := m.free.take(discard)
-		if !ok {
-			break
-		}
-		if !m.isAttached(number) {
-			return number, nil
-		}
-		m.free.leave(number) // a stranger's by now
+	number, ok, err := m.takeSpare(useOf(discard))
+	if ok || err != nil {
+		return number, err
 	}
 	err = step.Do(ctx, "loop: find a free device", func() error {
 		number = -1
@@ -207,6 +203,41 @@ func (m *Manager) take(ctx context.Context, discard bool) (number int, err error
 		return err
 	})
 	return number, err
+}
+
+// maxSorted bounds how many unsorted devices one attachment looks at, so that it costs no more where
+// there are many.
+const maxSorted = 32
+
+// takeSpare returns a device that is known to be free and fit.
+func (m *Manager) takeSpare(want use) (number int, ok bool, err error) {
+	for {
+		if number, ok = m.free.take(want); !ok {
+			break
+		}
+		if !m.isAttached(number) {
+			return number, true, nil
+		}
+		m.free.leave(number) // a stranger's by now
+	}
+	for range maxSorted {
+		if number, ok = m.free.take(unsorted); !ok {
+			return 0, false, nil
+		}
+		restricted, err := m.restricted(number)
+		is := useOf(!restricted)
+		switch {
+		case err == nil && is == want && !m.isAttached(number):
+			return number, true, nil
+		case err == nil && is != want:
+			m.free.put(number, is)
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			m.free.leave(number)
+			return 0, false, err
+		}
+		m.free.leave(number)
+	}
+	return 0, false, nil
 }
 
 // attachTo attaches the image to one free device. What fails half-way is taken back.
@@ -224,7 +255,7 @@ func (m *Manager) attachTo(ctx context.Context, number, imageFD int, s slot, o O
 		return Device{}, err
 	}
 	m.index.put(s, number)
-	d, err := m.finish(ctx, n, o)
+	d, err := m.finish(ctx, n, o, false)
 	if err != nil {
 		if cleared := n.clear(ctx); cleared == nil {
 			m.index.drop(s, number)

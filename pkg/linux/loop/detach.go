@@ -36,7 +36,7 @@ func (m *Manager) lookFor(image *os.File, readOnly bool) (Device, bool, error) {
 		return Device{}, false, err
 	}
 	defer n.close()
-	d, err := n.describe()
+	d, err := m.describe(n)
 	return d, err == nil, err
 }
 
@@ -79,7 +79,7 @@ func (m *Manager) refresh(ctx context.Context, d Device) (Device, error) {
 	if err := n.setCapacity(ctx); err != nil {
 		return Device{}, err
 	}
-	return n.describe()
+	return m.describe(n)
 }
 
 // Detach detaches image from all loop devices that back it, writable and read-only. One in use is
@@ -151,7 +151,7 @@ func (m *Manager) detachFrom(ctx context.Context, n *node, s slot) error {
 	}
 	m.index.drop(s, n.number)
 	n.close() // now it is free
-	m.free.put(n.number, !restricted)
+	m.free.put(n.number, useOf(!restricted))
 	return nil
 }
 

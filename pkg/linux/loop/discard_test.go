@@ -213,6 +213,7 @@ func TestADeviceKeepsNothingOfItsFormerLife(t *testing.T) {
 		}
 		run(t, "blockdev", "--setro", d.Path)
 		run(t, "losetup", "-d", d.Path)
+		gone(t, f)
 	}
 	for _, discard := range []bool{true, false, true} {
 		spoil()
@@ -277,20 +278,35 @@ func TestNoDeviceThatOthersCouldUseLosesItsDiscard(t *testing.T) {
 }
 
 func TestDevicesAreUsedAgainByBothKinds(t *testing.T) {
-	m, f := manager(t), image(t, t.TempDir(), mib)
-	used := map[int]bool{}
-	for i := range 60 {
-		d := attach(t, m, f, loop.Options{Discard: i%2 == 0})
-		if got := queue(t, d, "discard_max_bytes"); (got != "0") != (i%2 == 0) {
-			t.Errorf("discard limit %s in round %d", got, i)
-		}
-		used[d.Number] = true
-		if err := m.Detach(t.Context(), f); err != nil {
-			t.Fatal(err)
+	m, used := manager(t), map[int]bool{}
+	kinds := map[bool]*os.File{false: image(t, t.TempDir(), mib), true: image(t, t.TempDir(), mib)}
+	for range 30 {
+		for discard, f := range kinds {
+			d := attach(t, m, f, loop.Options{Discard: discard})
+			if got := queue(t, d, "discard_max_bytes"); (got != "0") != discard || d.Discard != discard {
+				t.Errorf("%s has discard limit %s, want discard %v", d.Path, got, discard)
+			}
+			used[d.Number] = true
+			if err := m.Detach(t.Context(), f); err != nil {
+				t.Fatal(err)
+			}
+			gone(t, f)
 		}
 	}
 	if len(used) > 10 { // two, but others take free ones, too
-		t.Errorf("%d devices were used for one image", len(used))
+		t.Errorf("%d devices were used for two images", len(used))
+	}
+}
+
+func TestAnAttachedDeviceThatRefusedDiscardsTellsSo(t *testing.T) {
+	m, f := manager(t), image(t, t.TempDir(), mib)
+	d := attach(t, m, f, loop.Options{})
+	again := attach(t, m, f, loop.Options{Discard: true})
+	if again.Number != d.Number || d.Discard || again.Discard != (queue(t, again, "discard_max_bytes") != "0") {
+		t.Errorf("attached again: %+v, was %+v", again, d)
+	}
+	if back := attach(t, m, f, loop.Options{}); back != d {
+		t.Errorf("and back: %+v, was %+v", back, d)
 	}
 }
 

@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -141,6 +143,19 @@ func devices(t testing.TB, f *os.File) []int {
 	}
 	slices.Sort(found)
 	return found
+}
+
+// gone waits until no device backs the image. A program that looks at all loop devices may have had
+// one open while it was detached: then it goes when that program closes it.
+func gone(t testing.TB, f *os.File) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for len(devices(t, f)) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("devices %v still back the image", devices(t, f))
+		}
+		runtime.Gosched()
+	}
 }
 
 // run runs a tool and returns what it prints.

@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -57,8 +57,8 @@ func (m *Manager) setDiscard(ctx context.Context, n *node, discard bool) error {
 	return err
 }
 
-// setWritable takes back a write protection (BLKROSET) that somebody left on a device which backs its image for
-// writing: it outlives attachments.
+// setWritable takes back a write protection (BLKROSET) that somebody left on a device which backs its
+// image for writing: it outlives attachments.
 func setWritable(ctx context.Context, n *node) error {
 	ro, err := unix.IoctlGetInt(n.fd, unix.BLKROGET)
 	if err != nil {
@@ -106,15 +106,34 @@ func (m *Manager) openControl(ctx context.Context) (int, error) {
 	return fd, nil
 }
 
+// readSysfs returns a short file of sysfs without the newline at its end, by three system calls, since
+// there may be thousands to read. fs.ErrNotExist: its device is not there, or has just gone.
+func readSysfs(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }() // only read
+	var buf [64]byte
+	n, err := unix.Read(fd, buf[:])
+	if errors.Is(err, unix.ENODEV) {
+		err = unix.ENOENT
+	}
+	if err != nil {
+		return "", &fs.PathError{Op: "read", Path: path, Err: err}
+	}
+	return strings.TrimSpace(string(buf[:n])), nil
+}
+
 // readNumber reads a number out of sysfs.
 func readNumber(path string) (uint64, error) {
-	b, err := os.ReadFile(path)
+	s, err := readSysfs(path)
 	if err != nil {
-		return 0, sysfsError(err)
+		return 0, err
 	}
-	n, err := strconv.ParseUint(string(bytes.TrimSpace(b)), 10, 64)
+	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%s holds %q, not a number", path, b)
+		return 0, fmt.Errorf("%s holds %q, not a number", path, s)
 	}
 	return n, nil
 }
@@ -123,7 +142,7 @@ func readNumber(path string) (uint64, error) {
 func writeNumber(path string, n uint64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
-		return sysfsError(err)
+		return err
 	}
 	_, err = f.WriteString(strconv.FormatUint(n, 10))
 	return errors.Join(err, f.Close())

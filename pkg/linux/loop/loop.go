@@ -13,10 +13,11 @@
 // makes the driver refuse every such request, those to write zeroes included, which then arrive as
 // plain writes: BLKDISCARD, fstrim(8), `fallocate -p` and ext4's own zeroing all leave the image whole.
 //
-// Since about Linux 6.9 that limit outlives the attachment, and once it is 0 it can't be raised again (the
-// granularity becomes 0 with it, and then each value is refused). Only removing the device would help, which takes
-// 50 ms and fails whoever was just given its number. So devices without discard are ones of their own: added for
-// it, and used again for nothing else; strangers find the others first, since their numbers are lower.
+// Since about Linux 6.9 that limit outlives the attachment, and once it is 0 it can't be raised again
+// (the granularity becomes 0 with it, and then each value is refused). Only removing the device would
+// help, which takes 50 ms and fails whoever was just given its number. So devices without discard are
+// ones of their own: added for it, and used again for nothing else; strangers find the others first,
+// since those have lower numbers.
 package loop
 
 import (
@@ -61,12 +62,11 @@ func New(c Config) (*Manager, error) {
 		return nil, err
 	}
 	for _, n := range numbers {
-		if m.isAttached(n) {
-			err = m.learn(n)
-		} else {
-			err = m.learnFree(n)
+		if !m.isAttached(n) {
+			m.free.put(n, unsorted)
+			continue
 		}
-		if err != nil {
+		if err := m.learn(n); err != nil {
 			return nil, err
 		}
 	}
@@ -115,9 +115,10 @@ type Device struct {
 	Major, Minor uint32
 	// Bytes is its size.
 	Bytes int64
-	// ReadOnly, DirectIO and SectorSize (bytes) are as the kernel has them.
+	// ReadOnly, DirectIO, Discard and SectorSize (bytes) are as the kernel has them.
 	ReadOnly   bool
 	DirectIO   bool
+	Discard    bool
 	SectorSize int
 	// Name is the mark given at attaching.
 	Name string
@@ -145,18 +146,5 @@ func (m *Manager) learn(number int) error {
 	if s, whole := slotOf(info); whole {
 		m.index.put(s, number)
 	}
-	return nil
-}
-
-// learnFree notes a free device by what it can be used for.
-func (m *Manager) learnFree(number int) error {
-	restricted, err := m.restricted(number)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look at loop device %d: %w", number, err)
-	}
-	m.free.put(number, !restricted)
 	return nil
 }

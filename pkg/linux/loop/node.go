@@ -56,8 +56,8 @@ func (m *Manager) open(number, flags int) (*node, error) {
 	return n, nil
 }
 
-// openOrMake opens a loop device, making its node where /dev lacks it: in a container it may be a copy that nobody
-// keeps up to date.
+// openOrMake opens a loop device, making its node where /dev lacks it: in a container /dev may be a
+// copy that nobody keeps up to date.
 func (m *Manager) openOrMake(ctx context.Context, number, flags int) (*node, error) {
 	n, err := m.open(number, flags)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -73,7 +73,8 @@ func (m *Manager) openOrMake(ctx context.Context, number, flags int) (*node, err
 	return m.open(number, flags)
 }
 
-// makeNode makes a device node for root alone. One that is there already is fine: it is checked when it is opened.
+// makeNode makes a device node for root alone. One that is there already is fine: it is checked when
+// it is opened.
 func makeNode(ctx context.Context, path string, kind, major, minor uint32) error {
 	return step.Do(ctx, "loop: make node "+path, func() error {
 		err := unix.Mknod(path, kind|0o600, int(unix.Mkdev(major, minor)))
@@ -84,29 +85,21 @@ func makeNode(ctx context.Context, path string, kind, major, minor uint32) error
 	})
 }
 
-// deviceNumber asks sysfs for the device number: the minor is not the loop's number where the kernel reserves room for
-// partitions (loop.max_part). fs.ErrNotExist: there is no such loop device.
+// deviceNumber asks sysfs for the device number: the minor is not the loop's number where the kernel
+// reserves room for partitions (loop.max_part). fs.ErrNotExist: there is no such loop device.
 func (m *Manager) deviceNumber(number int) (major, minor uint32, err error) {
 	path := m.sysfs(number, "dev")
-	b, err := os.ReadFile(path)
+	b, err := readSysfs(path)
 	if err != nil {
-		return 0, 0, sysfsError(err)
+		return 0, 0, err
 	}
-	a, c, ok := strings.Cut(string(bytes.TrimSpace(b)), ":")
+	a, c, ok := strings.Cut(b, ":")
 	x, err1 := strconv.ParseUint(a, 10, 32)
 	y, err2 := strconv.ParseUint(c, 10, 32)
 	if !ok || err1 != nil || err2 != nil {
 		return 0, 0, fmt.Errorf("%s holds %q, not a device number", path, b)
 	}
 	return uint32(x), uint32(y), nil
-}
-
-// sysfsError makes one kind of the two ways in which sysfs says that a device has gone.
-func sysfsError(err error) error {
-	if errors.Is(err, unix.ENODEV) {
-		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
-	}
-	return err
 }
 
 // sysfs names a file of a loop device.
@@ -141,7 +134,8 @@ func (m *Manager) isAttached(number int) bool {
 	return unix.Access(m.sysfs(number, "loop/backing_file"), unix.F_OK) == nil
 }
 
-// close closes the device. Where it is the last user of one that was detached, the kernel detaches it now.
+// close closes the device. Where that was the last user of one that is to be detached, the kernel
+// detaches it now.
 func (n *node) close() { _ = unix.Close(n.fd) }
 
 // status asks what the device backs (LOOP_GET_STATUS64). errNotAttached: nothing.
@@ -157,7 +151,7 @@ func (n *node) status() (*unix.LoopInfo64, error) {
 }
 
 // describe returns the device as it is now.
-func (n *node) describe() (Device, error) {
+func (m *Manager) describe(n *node) (Device, error) {
 	info, err := n.status()
 	if err != nil {
 		return Device{}, fmt.Errorf("%s: %w", n.path, err)
@@ -170,11 +164,16 @@ func (n *node) describe() (Device, error) {
 	if err != nil {
 		return Device{}, fmt.Errorf("%s: BLKSSZGET: %w", n.path, err)
 	}
+	discard, _, err := m.discardLimits(n.number)
+	if err != nil {
+		return Device{}, err
+	}
 	name, _, _ := bytes.Cut(info.File_name[:], []byte{0})
 	return Device{
 		Path: n.path, Number: n.number, Major: n.major, Minor: n.minor, Bytes: size, SectorSize: sector,
 		ReadOnly: info.Flags&unix.LO_FLAGS_READ_ONLY != 0,
 		DirectIO: info.Flags&unix.LO_FLAGS_DIRECT_IO != 0,
+		Discard:  discard > 0,
 		Name:     string(name), ImageDev: info.Device, ImageInode: info.Inode,
 	}, nil
 }

@@ -2,34 +2,53 @@ package loop
 
 import "sync"
 
-// pool knows free devices by what they can be used for, and which of them somebody in this process is about to
-// configure. It is a hint like the index: the kernel refuses a device that isn't free. The zero value is ready.
+// use says what a free device can be used for.
+type use int
+
+const (
+	// unsorted devices haven't been looked at yet.
+	unsorted use = iota
+	// discarding devices can pass discards on.
+	discarding
+	// refusing devices can't, and never will again.
+	refusing
+)
+
+// useOf returns the use that an attachment needs.
+func useOf(discard bool) use {
+	if discard {
+		return discarding
+	}
+	return refusing
+}
+
+// pool knows free devices, and which of them somebody in this process is about to configure. It is a
+// hint like the index: the kernel refuses a device that isn't free. The zero value is ready.
 type pool struct {
 	mu sync.Mutex
-	// spare are free devices: those that can pass discards on, and those that can't any more. The last ones
-	// are taken first.
-	spare map[bool][]int
+	// spare are free devices; the last ones are taken first.
+	spare map[use][]int
 	// taken are the devices that a goroutine is at.
 	taken map[int]bool
 }
 
 // put notes a free device.
-func (p *pool) put(number int, discard bool) {
+func (p *pool) put(number int, u use) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.spare == nil {
-		p.spare = map[bool][]int{}
+		p.spare = map[use][]int{}
 	}
-	p.spare[discard] = append(p.spare[discard], number)
+	p.spare[u] = append(p.spare[u], number)
 }
 
-// take claims a noted device of that kind and forgets it; ok is false where there is none.
-func (p *pool) take(discard bool) (number int, ok bool) {
+// take claims a noted device and forgets it; ok is false where there is none.
+func (p *pool) take(u use) (number int, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s := p.spare[discard]; len(s) > 0; s = p.spare[discard] {
+	for s := p.spare[u]; len(s) > 0; s = p.spare[u] {
 		number = s[len(s)-1]
-		p.spare[discard] = s[:len(s)-1]
+		p.spare[u] = s[:len(s)-1]
 		if p.claimLocked(number) {
 			return number, true
 		}

@@ -75,9 +75,7 @@ func TestAttachAndDetachAmongStrangers(t *testing.T) {
 	}
 	t.Logf("%d rounds of ours among %d of strangers", 40*len(ours), rounds.Load())
 	for _, f := range ours {
-		if got := devices(t, f); len(got) != 0 {
-			t.Errorf("devices %v are left", got)
-		}
+		gone(t, f)
 	}
 }
 
@@ -112,9 +110,7 @@ func TestTheSameImageUnderFire(t *testing.T) {
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if got := devices(t, f); len(got) != 0 {
-		t.Errorf("devices %v are left", got)
-	}
+	gone(t, f)
 }
 
 // many attaches that number of images, and detaches them all in the end.
