@@ -86,6 +86,11 @@ func mkfs(ctx context.Context, run *command.Runner, name string, f Format) error
 	if _, err := run.Run(ctx, cmd); err != nil {
 		return err
 	}
+	if f.Type == Btrfs {
+		if err := setBtrfsUUID(ctx, run, path, name, uuid.MustParse(f.UUID)); err != nil {
+			return err
+		}
+	}
 	return f.verify(ctx, run, path)
 }
 

@@ -98,6 +98,7 @@ func attach(t *testing.T, image string, options ...string) string {
 			t.Errorf("detach %s: %v: %s", device, err, out)
 		}
 	})
+	do(t, "blockdev", "--setrw", device) // the protection that somebody gave to this number outlives his device
 	return device
 }
 

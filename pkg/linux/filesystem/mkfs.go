@@ -130,7 +130,8 @@ func (f Format) xfs(ctx context.Context, run *command.Runner, path string, optio
 //
 // The features are the defaults since btrfs-progs 5.15: no-holes (Linux 3.14) and free-space-tree (4.5)
 // are the newest. block-group-tree (6.1), which newer versions switch on by themselves, is off. Blocks
-// have 4 KiB on every architecture; metadata is written twice, data once.
+// have 4 KiB on every architecture; metadata is written twice, data once. What setBtrfsUUID does needs
+// Linux 5.0.
 func btrfsSettings(known map[string]bool) []setting {
 	out := []setting{
 		{"-s", "", "4096"},
@@ -158,7 +159,7 @@ func (f Format) btrfs(ctx context.Context, run *command.Runner, path string, opt
 	if err != nil {
 		return command.Cmd{}, err
 	}
-	list := append(btrfsSettings(parseFeatures(out)), setting{"-U", "", f.UUID})
+	list := btrfsSettings(parseFeatures(out)) // without the UUID: see setBtrfsUUID
 	if f.Label != "" {
 		list = append(list, setting{"-L", "", f.Label})
 	}

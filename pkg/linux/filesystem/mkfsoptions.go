@@ -45,7 +45,6 @@ func mkfsRules(t Type) []rule {
 			choice("-n", single, "", "4096", "8192", "16384", "32768", "65536", "4k", "8k", "16k", "32k", "64k"),
 			choice("-m", single, "", "single", "dup"),
 			choice("-d", single, "", "single", "dup"),
-			choice("--csum", single, "", "crc32c", "xxhash", "sha256", "blake2"),
 			feature("-O", "extref"), feature("-O", "no-holes"), feature("-O", "skinny-metadata"),
 		}
 	}
