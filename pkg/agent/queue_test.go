@@ -41,7 +41,7 @@ func TestAKeyIsNeverWorkedOnTwiceAtOnce(t *testing.T) {
 	ran := make(chan struct{}, 200)
 	q := NewQueue(t.Context(), 8, func(context.Context, string) error {
 		most.Store(max(most.Load(), inside.Add(1)))
-		time.Sleep(time.Millisecond) // overlap, if it can be had, shows here
+		time.Sleep(time.Millisecond) //nolint:forbidigo // waits for nothing: overlap, if it can be had, shows here
 		inside.Add(-1)
 		ran <- struct{}{}
 		return nil

@@ -56,7 +56,7 @@ func (d *Driver) Gauge(ctx context.Context, name, datastore string) (float64, er
 	return 0, fmt.Errorf("no metric %s{datastore=%q}", name, datastore)
 }
 
-// Threads and Descriptors are what the driver's process holds at the moment.
+// Footprint is what the driver's process holds at the moment.
 type Footprint struct{ Threads, Descriptors, Children int }
 
 // Footprint counts the driver's threads, descriptors and children.

@@ -77,7 +77,7 @@ func TestWhatIsInUseOrNoSocketIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	used, file, folder := filepath.Join(dir, "used"), filepath.Join(dir, "file"), filepath.Join(dir, "folder")
 	l := listen(t, used)
-	defer l.Close() //nolint:errcheck // the folder goes anyway
+	defer l.Close()
 	if err := os.WriteFile(file, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
