@@ -36,6 +36,10 @@ func attach(image string) (*os.File, error) {
 		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
 		err = unix.IoctlLoopConfigure(int(device.Fd()), &config)
 		if err == nil {
+			// Whoever had the device before may have left it write-protected.
+			if err := unix.IoctlSetPointerInt(int(device.Fd()), unix.BLKROSET, 0); err != nil {
+				return nil, errors.Join(fmt.Errorf("make %s writable: %w", device.Name(), err), device.Close())
+			}
 			return device, nil
 		}
 		if err := device.Close(); err != nil {
@@ -45,6 +49,27 @@ func attach(image string) (*os.File, error) {
 			return nil, fmt.Errorf("attach %s: %w", image, err)
 		}
 	}
+}
+
+// detachUnder detaches all loop devices whose image lies under a folder.
+func detachUnder(folder string) error {
+	loops, err := Loops(folder)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for name := range loops {
+		device, err := os.OpenFile("/dev/"+name, os.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
+			errs = append(errs, fmt.Errorf("detach %s: %w", name, err))
+		}
+		errs = append(errs, device.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Loops gives the loop devices whose image lies under a folder: image by the device's name ("loop3").

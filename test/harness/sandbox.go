@@ -158,11 +158,33 @@ func asInit() (int, error) {
 		case err != nil:
 			return 1, fmt.Errorf("wait for the tests: %w", err)
 		case pid == child.Pid && status.Signaled():
-			return 128 + int(status.Signal()), nil
+			return 128 + int(status.Signal()), clearAway(base)
 		case pid == child.Pid:
-			return status.ExitStatus(), nil
+			return status.ExitStatus(), clearAway(base)
 		}
 	}
+}
+
+// clearAway ends all other processes of the sandbox and detaches the loop devices that failed tests left: they, unlike
+// mounts, would outlive it.
+func clearAway(base string) error {
+	if err := unix.Kill(-1, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	for { // until no child is left
+		_, err := unix.Wait4(-1, nil, 0, nil)
+		if errors.Is(err, unix.ECHILD) {
+			break
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+	// A loop device that a mount uses is detached with it.
+	if err := detachUnder(base); err != nil {
+		return fmt.Errorf("clear away: %w", err)
+	}
+	return nil
 }
 
 // hideBuild mounts the sandbox's tmpfs on base and keeps the driver's binary visible in it.
