@@ -121,25 +121,24 @@ func stat(t testing.TB, f *os.File) unix.Stat_t {
 	return st
 }
 
-// devices returns the numbers of all loop devices that back the image, by asking each one.
+// devices returns the numbers of all loop devices that back the image, as sysfs says.
 func devices(t testing.TB, f *os.File) []int {
 	t.Helper()
-	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	all, err := os.ReadDir("/sys/block")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var found []int
-	for _, b := range backing {
-		name := strings.Split(b, "/")[3]
-		content, err := os.ReadFile(b)
-		if err != nil || strings.TrimSuffix(strings.TrimSpace(string(content)), " (deleted)") != f.Name() {
-			continue // another's, or gone by now
+	for _, e := range all {
+		digits, isLoop := strings.CutPrefix(e.Name(), "loop")
+		n, err := strconv.Atoi(digits)
+		if !isLoop || err != nil {
+			continue
 		}
-		n, err := strconv.Atoi(strings.TrimPrefix(name, "loop"))
-		if err != nil {
-			t.Fatal(err)
+		content, err := os.ReadFile("/sys/block/" + e.Name() + "/loop/backing_file")
+		if err == nil && strings.TrimSuffix(strings.TrimSpace(string(content)), " (deleted)") == f.Name() {
+			found = append(found, n)
 		}
-		found = append(found, n)
 	}
 	slices.Sort(found)
 	return found
