@@ -104,7 +104,10 @@ func (r *Root) Stat(name string) (Info, error) {
 	}
 	defer func() { _ = unix.Close(fd) }() // O_PATH: nothing is open
 	info, err := statFD(fd)
-	return info, failed("stat", r.full(name), err)
+	if err != nil {
+		return Info{}, failed("stat", r.full(name), err)
+	}
+	return info, nil
 }
 
 // StatFile tells what an open file is.
