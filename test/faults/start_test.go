@@ -65,7 +65,9 @@ func startAndDie(t *testing.T, o harness.Options, at int) (died bool, err error)
 			}
 		}()
 		if err = harness.Retry(alive, v.Create); err == nil {
-			return false, errors.Join(v.Delete(ctx), c.Stop())
+			if err = c.arm(0); err == nil { // it got past the start
+				return false, errors.Join(v.Delete(ctx), c.Stop())
+			}
 		}
 	}
 	select {

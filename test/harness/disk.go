@@ -44,7 +44,11 @@ func (d *Disk) make(bytes int64) error {
 	if err := os.Truncate(d.Image, bytes); err != nil {
 		return err
 	}
-	if err := Mkfs(d.Type, d.Image); err != nil {
+	var options []string
+	if d.Type == "ext4" {
+		options = []string{"-m", "0"} // nothing for root alone, as a disk for data is made
+	}
+	if err := Mkfs(d.Type, d.Image, options...); err != nil {
 		return err
 	}
 	if err := os.Mkdir(d.Path, 0o755); err != nil {
