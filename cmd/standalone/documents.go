@@ -60,9 +60,9 @@ func (f *documents) start(ctx context.Context) error {
 		return err
 	}
 	good, bad := f.read()
-	f.valid(bad == nil)
+	f.valid(bad == nil || len(known) == 0 && errors.Is(bad, errEmpty))
 	switch {
-	case bad == nil:
+	case bad == nil, len(known) == 0 && errors.Is(bad, errEmpty):
 		return f.apply(ctx, good)
 	case len(known) > 0:
 		klog.FromContext(ctx).Error(bad, "The datastores stay as they were: the file is not valid", "file", f.path)
@@ -86,6 +86,9 @@ func (f *documents) read() ([]*v1alpha1.Datastore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.path, err)
 	}
+	if len(docs) == 0 {
+		return nil, errEmpty
+	}
 	var good []*v1alpha1.Datastore
 	var bad []error
 	for _, d := range docs {
@@ -101,6 +104,10 @@ func (f *documents) read() ([]*v1alpha1.Datastore, error) {
 	}
 	return good, errors.Join(bad...)
 }
+
+// errEmpty is the error of a file without any document. Datastores that are there are not given up for it: it
+// may have been truncated.
+var errEmpty = errors.New("the file has no document at all; was it truncated?")
 
 // reload reads the file again and applies it as a whole, or not at all.
 func (f *documents) reload(ctx context.Context) {
@@ -160,6 +167,8 @@ func (f *documents) put(ctx context.Context, d *v1alpha1.Datastore) error {
 	return err
 }
 
+// remove ends a datastore that has no volumes. A volume that is being made meanwhile is refused by its
+// agent, which finds no datastore for it.
 func (f *documents) remove(ctx context.Context, d *v1alpha1.Datastore) error {
 	volumes, err := f.store.Volumes.List(ctx)
 	if err != nil {

@@ -108,7 +108,7 @@ func TestABadFileKeepsTheOldState(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, content := range map[string]string{
-		"one bad document": doc("a") + doc("c", "  maintenance: Never\n"), "no YAML": "{", "two of one name": doc("a") + doc("a"),
+		"one bad document": doc("a") + doc("c", "  maintenance: Never\n"), "no YAML": "{", "two of one name": doc("a") + doc("a"), "nothing": "# no document\n",
 	} {
 		r.write(t, content)
 		r.reload(t.Context())
@@ -133,22 +133,22 @@ func TestADatastoreThatIsGoneFromTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.write(t, "")
+	r.write(t, doc("c"))
 	r.reload(t.Context())
-	if got := r.names(t); got != "bCordon" {
+	if got := r.names(t); got != "bCordon c" {
 		t.Errorf("datastores %q: one with volumes stays, cordoned", got)
 	}
-	r.write(t, doc("b"))
+	r.write(t, doc("b")+doc("c"))
 	r.reload(t.Context())
-	if got := r.names(t); got != "b" {
+	if got := r.names(t); got != "b c" {
 		t.Errorf("datastores %q: it is back as the file says", got)
 	}
 	if err := r.store.Volumes.Delete(t.Context(), "v", ""); err != nil {
 		t.Fatal(err)
 	}
-	r.write(t, "")
+	r.write(t, doc("c"))
 	r.reload(t.Context())
-	if got := r.names(t); got != "" {
+	if got := r.names(t); got != "c" {
 		t.Errorf("datastores %q: one without volumes goes", got)
 	}
 }

@@ -133,6 +133,8 @@ func (s *service) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	err = s.start(ctx)
 	if err == nil {
@@ -143,7 +145,8 @@ func (s *service) run(ctx context.Context) error {
 		err = s.serveMetrics(ctx, group)
 	}
 	if err != nil {
-		return errors.Join(err, l.Close())
+		cancel()
+		return errors.Join(err, group.Wait(), l.Close())
 	}
 	group.Go(func() error { return s.controller.Run(ctx) })
 	group.Go(func() error { return s.documents.watch(ctx) })
@@ -179,6 +182,6 @@ func (s *service) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	s.set.Close(ctx)
-	s.stager.Close()
+	// The folder of stage records stays open: a call that hangs in the kernel may still come to use it.
 	return s.db.Close()
 }

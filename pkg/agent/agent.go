@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
@@ -37,6 +38,7 @@ type Agent struct {
 	config Config
 	queue  *Queue
 
+	reporting  sync.Mutex
 	mu         sync.Mutex
 	ledgers    map[string]*datastore.Ledger
 	datastores map[string]bool // those with a record
@@ -129,11 +131,22 @@ func (a *Agent) applyDatastore(ctx context.Context, name string, d *v1alpha1.Dat
 }
 
 func (a *Agent) watchVolumes(ctx context.Context) error {
+	// An intent is added once: the queue itself comes back to what failed, and writing down a failure
+	// must not end its back-off.
+	type intent struct {
+		uid        types.UID
+		generation int64
+	}
+	added := map[string]intent{}
 	return each(ctx, a.config.Store.Volumes, func(e store.Event[v1alpha1.DatastoreVolume]) {
-		switch {
-		case e.Record == nil:
+		if e.Record == nil {
+			delete(added, e.Name)
 			a.forget(e.Name)
-		case e.Record.Spec.Worker.Host == a.config.Host && wantsWork(e.Record):
+			return
+		}
+		now := intent{e.Record.UID, e.Record.Generation}
+		if e.Record.Spec.Worker.Host == a.config.Host && wantsWork(e.Record) && added[e.Name] != now {
+			added[e.Name] = now
 			a.queue.Add(e.Record.Spec.Datastore, e.Name)
 		}
 	})

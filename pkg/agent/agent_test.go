@@ -54,6 +54,16 @@ func (m *memory) Create(_ context.Context, v datastore.Volume) (datastore.Made, 
 	return datastore.Made{Bytes: v.Bytes, Location: v.BackendName(), Identity: v.UID}, nil
 }
 
+func (m *memory) Find(_ context.Context, v datastore.Volume) (datastore.Made, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	bytes, ok := m.volumes[v.ID]
+	if !ok {
+		return datastore.Made{}, fault.New(fault.NotFound, "no volume %q", v.ID)
+	}
+	return datastore.Made{Bytes: bytes, Location: v.BackendName(), Identity: v.UID}, nil
+}
+
 func (m *memory) Expand(_ context.Context, v datastore.Volume) (datastore.Made, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -221,6 +231,29 @@ func TestWhatIsOverTheLimitIsRejectedAndNothingCarved(t *testing.T) {
 	r.await(t, "big", "deleted", phase(v1alpha1.Deleted))
 	r.create(t, record("again", "a", 9*gib))
 	r.await(t, "again", "ready", phase(v1alpha1.Ready))
+}
+
+func TestWhatIsCarvedAlreadyIsNeverRejected(t *testing.T) {
+	// A try that died before it could say so, or records that were put back from a copy.
+	r := newRig(t, func(r *rig) { r.pools["a"].volumes["v"] = 20 * gib })
+	r.create(t, record("v", "a", 20*gib)) // more than the pool may promise
+	v := r.await(t, "v", "ready", phase(v1alpha1.Ready))
+	if v.Status.Worker.Size.Value() != 20*gib || r.pools["a"].creates != 0 {
+		t.Errorf("status %+v, %d creations", v.Status.Worker, r.pools["a"].creates)
+	}
+}
+
+func TestAVolumeOfADatastoreThatIsGoneIsEnded(t *testing.T) {
+	r := newRig(t)
+	r.create(t, record("v", "nowhere", gib))
+	v := r.await(t, "v", "rejected", phase(v1alpha1.Rejected))
+	if v.Status.Worker.Failure == nil || v.Status.Worker.Failure.Reason != fault.Exhausted.String() {
+		t.Errorf("failure %+v", v.Status.Worker.Failure)
+	}
+	gone := record("w", "nowhere", gib)
+	gone.Spec.Deletion = &v1alpha1.Deletion{}
+	r.create(t, gone)
+	r.await(t, "w", "deleted", phase(v1alpha1.Deleted))
 }
 
 func TestAFailureIsReportedAndTheWorkTriedAgain(t *testing.T) {

@@ -66,6 +66,9 @@ func (a *Agent) reportPool(ctx context.Context, name string) error {
 // report writes the host's record where it has changed. A pool that is no longer served here keeps its
 // UUID as long as its datastore has a record, so that it is known when it comes back.
 func (a *Agent) report(ctx context.Context) error {
+	// One after the other, so that no older look at the pools replaces a newer one.
+	a.reporting.Lock()
+	defer a.reporting.Unlock()
 	pools := a.config.Set.Statuses()
 	a.mu.Lock()
 	last := a.reported

@@ -83,7 +83,7 @@ func (a *Agent) create(ctx context.Context, record *v1alpha1.DatastoreVolume) er
 	name := record.Spec.Datastore
 	pool, err := a.config.Set.Pool(ctx, name)
 	if err != nil {
-		return err
+		return a.finishWithoutDatastore(ctx, record, v1alpha1.Rejected, err)
 	}
 	// The pool's identity is kept before anything lies on it: from then on an empty mount point is never
 	// taken for the pool.
@@ -91,19 +91,51 @@ func (a *Agent) create(ctx context.Context, record *v1alpha1.DatastoreVolume) er
 		return err
 	}
 	volume := datastore.FromRecord(record)
-	if err := a.reserve(ctx, record); err != nil {
+	made, err := a.make(ctx, pool, record, volume)
+	if fault.Is(err, fault.Exhausted) || fault.Is(err, fault.Invalid) {
 		return a.reject(ctx, pool, record, err)
 	}
-	made, err := pool.Create(ctx, volume)
 	if err != nil {
-		if fault.Is(err, fault.Exhausted) || fault.Is(err, fault.Invalid) {
-			return a.reject(ctx, pool, record, err)
-		}
 		return err
 	}
 	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
 		s.Phase, s.Failure = v1alpha1.Ready, nil
 		s.Size, s.Location, s.Identity = v1alpha1.Bytes(made.Bytes), made.Location, made.Identity
+	})
+}
+
+// make carves the volume where there is room. One that was carved already, by a try that died before it
+// could say so, has its room and is never judged again.
+func (a *Agent) make(ctx context.Context, pool datastore.Pool, record *v1alpha1.DatastoreVolume, volume datastore.Volume) (datastore.Made, error) {
+	refused := a.reserve(ctx, record)
+	if refused == nil {
+		return pool.Create(ctx, volume)
+	}
+	if !fault.Is(refused, fault.Exhausted) {
+		return datastore.Made{}, refused
+	}
+	made, err := pool.Find(ctx, volume)
+	if fault.Is(err, fault.NotFound) {
+		return made, refused
+	}
+	if err == nil {
+		a.ledger(record.Spec.Datastore).Set(record.Name, made.Bytes)
+	}
+	return made, err
+}
+
+// finishWithoutDatastore ends a record that was made while its datastore was being removed: nothing can have
+// been carved for it, since a datastore that has volumes is not removed. Other records, and other errors,
+// stay as they are.
+func (a *Agent) finishWithoutDatastore(ctx context.Context, record *v1alpha1.DatastoreVolume, phase v1alpha1.Phase, why error) error {
+	if !fault.Is(why, fault.NotFound) || record.Status.Worker.Phase != v1alpha1.Pending {
+		return fault.As(fault.Unavailable, why)
+	}
+	if _, err := a.config.Store.Datastores.Get(ctx, record.Spec.Datastore); !fault.Is(err, fault.NotFound) {
+		return fault.As(fault.Unavailable, why)
+	}
+	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
+		s.Phase, s.Failure = phase, failure(fault.As(fault.Exhausted, why), record.Generation)
 	})
 }
 
@@ -132,8 +164,7 @@ func messages(findings []v1alpha1.Finding) string {
 	return strings.Join(out, "; ")
 }
 
-// reject refuses a volume for good. A record that was carved by an earlier try, which died before it
-// could say so, is made to hold nothing first: it was never Ready, so nobody can have written to it.
+// reject refuses a volume for good, of which nothing is there. What an earlier try left half made is removed.
 func (a *Agent) reject(ctx context.Context, pool datastore.Pool, record *v1alpha1.DatastoreVolume, why error) error {
 	if err := pool.Delete(ctx, datastore.FromRecord(record)); err != nil {
 		return err
@@ -155,9 +186,12 @@ func (a *Agent) expand(ctx context.Context, record *v1alpha1.DatastoreVolume) er
 		return err
 	}
 	made, err := pool.Expand(ctx, datastore.FromRecord(record))
-	if err != nil {
-		// What it has stays promised; what it was to have is given back.
+	if fault.Is(err, fault.Exhausted) {
+		// What it has stays promised; what it was to have is given back. After other errors it may have
+		// grown all the same.
 		a.ledger(record.Spec.Datastore).Set(record.Name, record.Status.Worker.Size.Value())
+	}
+	if err != nil {
 		return err
 	}
 	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
@@ -168,7 +202,7 @@ func (a *Agent) expand(ctx context.Context, record *v1alpha1.DatastoreVolume) er
 func (a *Agent) delete(ctx context.Context, record *v1alpha1.DatastoreVolume) error {
 	pool, err := a.config.Set.Pool(ctx, record.Spec.Datastore)
 	if err != nil {
-		return err
+		return a.finishWithoutDatastore(ctx, record, v1alpha1.Deleted, err)
 	}
 	if err := pool.Delete(ctx, datastore.FromRecord(record)); err != nil {
 		return err

@@ -37,7 +37,7 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 	}
 	v, err = store.Change(ctx, c.config.Store.Volumes, q.ID, func(v *v1alpha1.DatastoreVolume) error { return attach(v, q) })
 	if err != nil {
-		if now, lookup := c.config.Store.Volumes.Get(ctx, q.ID); lookup == nil {
+		if now, lookup := c.config.Store.Volumes.Get(context.WithoutCancel(ctx), q.ID); lookup == nil {
 			c.account(q.ID, now)
 		}
 		return 0, fault.Wrap(err, "publish volume", q.ID)

@@ -48,6 +48,10 @@ func (e *exclusive) Create(ctx context.Context, v Volume) (Made, error) {
 	return held(e, v.ID, func() (Made, error) { return e.Pool.Create(ctx, v) })
 }
 
+func (e *exclusive) Find(ctx context.Context, v Volume) (Made, error) {
+	return held(e, v.ID, func() (Made, error) { return e.Pool.Find(ctx, v) })
+}
+
 func (e *exclusive) Expand(ctx context.Context, v Volume) (Made, error) {
 	return held(e, v.ID, func() (Made, error) { return e.Pool.Expand(ctx, v) })
 }

@@ -118,9 +118,15 @@ func (m *monitor) measure(ctx context.Context) {
 	m.mu.Unlock()
 
 	var status Status
-	err := inactive(d)
-	if err == nil && pool == nil {
+	var err error
+	off := inactive(d)
+	if pool == nil && (off == nil || uuid != "") {
+		// One that is inactive and known is opened too: what is in use there must be let go of. A new one
+		// would be marked by its opening.
 		pool, err = m.open(ctx, d, uuid)
+	}
+	if off != nil {
+		err = off
 	}
 	if err == nil {
 		status, err = pool.Status(ctx)
@@ -131,9 +137,6 @@ func (m *monitor) measure(ctx context.Context) {
 	defer m.mu.Unlock()
 	m.began = time.Time{}
 	m.err = err
-	if inactive(d) != nil {
-		pool = nil
-	}
 	m.pool, m.openedFor = pool, d
 	if status.UUID != "" {
 		m.uuid = status.UUID
@@ -180,6 +183,19 @@ func (m *monitor) get() (Pool, error) {
 		return nil, err
 	}
 	if m.err != nil {
+		return nil, fault.As(fault.Unavailable, m.err)
+	}
+	return m.pool, nil
+}
+
+// leave returns the pool as long as it is open and answers.
+func (m *monitor) leave() (Pool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.overdue(); err != nil {
+		return nil, err
+	}
+	if m.pool == nil {
 		return nil, fault.As(fault.Unavailable, m.err)
 	}
 	return m.pool, nil

@@ -24,6 +24,10 @@ type Pool interface {
 	// of it is removed first. No space is fault.Exhausted, and nothing is left behind then.
 	Create(ctx context.Context, v Volume) (Made, error)
 
+	// Find returns what Create made of the volume. Not there is fault.NotFound, something else in its place
+	// fault.Precondition.
+	Find(ctx context.Context, v Volume) (Made, error)
+
 	// Expand makes the volume at least v.Bytes large, and tells the kernel where it is attached. It
 	// never shrinks. A volume that is not there is fault.NotFound.
 	Expand(ctx context.Context, v Volume) (Made, error)

@@ -60,7 +60,10 @@ func (s *Set) Apply(ctx context.Context, d *v1alpha1.Datastore, poolUUID string)
 	m := newMonitor(s, d, poolUUID)
 	s.monitors[d.Name] = m
 	ctx, m.stop = context.WithCancel(ctx)
-	s.running.Go(func() { m.run(ctx) })
+	s.running.Go(func() {
+		m.run(ctx)
+		s.release(m)
+	})
 }
 
 func serves(d *v1alpha1.Datastore, host string) bool {
@@ -80,8 +83,16 @@ func (s *Set) Remove(name string) {
 	s.mu.Unlock()
 	if ok {
 		m.stop()
-		s.claims.Release(name)
 		s.tell()
+	}
+}
+
+// release gives up the place of a monitor that has ended, unless its datastore came back meanwhile.
+func (s *Set) release(m *monitor) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.monitors[m.name]; now == nil || now == m {
+		s.claims.Release(m.name)
 	}
 }
 
@@ -97,6 +108,20 @@ func (s *Set) Pool(ctx context.Context, name string) (Pool, error) {
 	}
 	m.await(ctx)
 	pool, err := m.get()
+	return pool, fault.Wrap(err, "use datastore", name)
+}
+
+// Leave is Pool for a caller that lets go of a volume (Pool.Close): an inactive datastore, and one that
+// could not be measured of late, let go too as long as they are open.
+func (s *Set) Leave(ctx context.Context, name string) (Pool, error) {
+	s.mu.Lock()
+	m, ok := s.monitors[name]
+	s.mu.Unlock()
+	if !ok {
+		return nil, fault.New(fault.NotFound, "datastore %q has no pool on host %q", name, s.config.Host)
+	}
+	m.await(ctx)
+	pool, err := m.leave()
 	return pool, fault.Wrap(err, "use datastore", name)
 }
 

@@ -190,7 +190,21 @@ func TestAnInactiveDatastoreIsClosed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if r.opened["a"] != 0 {
-		t.Error("it was opened")
+		t.Error("it was opened, and so marked")
+	}
+}
+
+func TestAnInactiveDatastoreLetsGoOfWhatIsInUse(t *testing.T) {
+	r := newRig(t, "a")
+	r.Apply(t.Context(), described("a", func(d *v1alpha1.Datastore) { d.Spec.State = v1alpha1.StateInactive }), "uuid-a")
+	if _, err := r.Pool(t.Context(), "a"); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("to use it: %v", err)
+	}
+	if _, err := r.Leave(t.Context(), "a"); err != nil {
+		t.Errorf("to let go: %v", err)
+	}
+	if _, err := r.Leave(t.Context(), "b"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("an unknown datastore: %v", err)
 	}
 }
 

@@ -72,23 +72,28 @@ func New(c Config) *Driver {
 	return d
 }
 
-// Serve serves on a listener until ctx ends, then lets running calls end for as long as the grace lasts.
+// Serve serves on a listener until ctx ends, then lets running calls end for as long as the grace lasts. A
+// call that hangs in the kernel is left behind.
 func (d *Driver) Serve(ctx context.Context, l net.Listener, grace time.Duration) error {
+	served := make(chan error, 1)
+	go func() { served <- d.grpc.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
 	stopped := make(chan struct{})
-	served := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		select {
-		case <-ctx.Done():
-		case <-served:
-			return
-		}
-		force := time.AfterFunc(grace, d.grpc.Stop)
-		defer force.Stop()
 		d.grpc.GracefulStop()
 	}()
-	err := d.grpc.Serve(l)
-	close(served)
-	<-stopped
-	return err
+	end := time.NewTimer(grace)
+	defer end.Stop()
+	select {
+	case <-stopped:
+	case <-end.C:
+		// Stop waits for the calls, too, after it has cancelled them.
+		go d.grpc.Stop()
+	}
+	return nil
 }

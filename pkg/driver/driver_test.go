@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
@@ -19,6 +22,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/stage"
 )
 
 func TestEveryKindOfFaultHasItsCode(t *testing.T) {
@@ -176,7 +180,7 @@ func TestOneLineAnRPCWithoutSecrets(t *testing.T) {
 
 func TestAPanicEndsItsCallOnly(t *testing.T) {
 	_, err := recoverPanic(t.Context(), nil, &grpc.UnaryServerInfo{FullMethod: "/csi.v1.Node/X"}, func(context.Context, any) (any, error) { panic("boom") })
-	if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "boom") {
+	if status.Code(err) != codes.Unavailable || strings.Contains(err.Error(), "boom") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -215,5 +219,53 @@ func TestWhatNoTypeCanDoIsNotAdvertised(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// hanging is a Stager whose Stats never answer.
+type hanging struct {
+	Stager
+	entered, leave chan struct{}
+}
+
+func (h *hanging) Stats(context.Context, string, string) (stage.Stats, error) {
+	close(h.entered)
+	<-h.leave
+	return stage.Stats{}, nil
+}
+
+func TestServeEndsThoughACallHangs(t *testing.T) {
+	h := &hanging{entered: make(chan struct{}), leave: make(chan struct{})}
+	defer close(h.leave)
+	d := New(Config{Stager: h})
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Serve(ctx, l, 50*time.Millisecond) }()
+	conn, err := grpc.NewClient("unix://"+l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // nothing depends on it
+	called := make(chan error, 1)
+	go func() {
+		_, err := csi.NewNodeClient(conn).NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "v", VolumePath: "/p"})
+		called <- err
+	}()
+	<-h.entered
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("Serve waits for a call that hangs")
+	}
+	if err := <-called; err == nil {
+		t.Error("the call was answered")
 	}
 }

@@ -68,7 +68,8 @@ func recoverPanic(ctx context.Context, req any, info *grpc.UnaryServerInfo, hand
 	defer func() {
 		if r := recover(); r != nil {
 			klog.FromContext(ctx).Error(nil, "A call panicked", "method", info.FullMethod, "panic", r, "stack", string(debug.Stack()))
-			err = status.Errorf(codes.Internal, "%s: a defect of the driver, its log has the details", info.FullMethod)
+			// Not a final code: the caller would forget a volume that may have been made.
+			err = status.Errorf(codes.Unavailable, "%s: a defect of the driver, its log has the details", info.FullMethod)
 		}
 	}()
 	return handle(ctx, req)

@@ -151,3 +151,69 @@ func TestAStageRecordThatCannotBeUnderstoodIsKept(t *testing.T) {
 		}
 	}
 }
+
+// reattach gives the volume a new attachment, as a detach and attach that overtook the node's calls do.
+func (r *rig) reattach(id string, generation int64) {
+	r.t.Helper()
+	_, err := store.Change(r.t.Context(), r.store.Volumes, id, func(v *v1alpha1.DatastoreVolume) error {
+		v.Spec.Attachments = map[string]v1alpha1.Attachment{node: {Access: writer, Generation: generation}}
+		return nil
+	})
+	r.must(err)
+}
+
+func TestAVolumeInUseIsNeverForgottenByAStagingOfANewAttachment(t *testing.T) {
+	r := newRig(t)
+	r.volume("v", v1alpha1.Filesystem)
+	q, p := r.request("v", v1alpha1.Filesystem), r.publishRequest("v", v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), q))
+	r.must(r.Publish(t.Context(), p))
+	r.reattach("v", 9)
+	q.Generation = 9
+	for n := 1; ; n++ {
+		dead := dieAt(n, func(hook step.Hook) { r.must(r.Stage(step.WithHook(t.Context(), hook), q)) })
+		r.restart("boot-1")
+		r.must(r.Reconcile(t.Context()))
+		rec, err := r.records.load("v")
+		r.must(err)
+		if rec == nil || rec.Device == "" || len(rec.Targets) != 1 {
+			t.Fatalf("after point %d the stage record is %+v", n, rec)
+		}
+		v, err := r.store.Volumes.Get(t.Context(), "v")
+		r.must(err)
+		if len(v.Status.Nodes) != 1 {
+			t.Fatalf("after point %d nothing holds the volume against deletion", n)
+		}
+		if !dead {
+			break
+		}
+	}
+	// The attachment goes again before the next call: what is in use stays known.
+	r.reattach("v", 11)
+	want(t, r.Stage(t.Context(), q), fault.Precondition, "generation 11")
+	r.must(r.Unpublish(t.Context(), "v", p.Path))
+	r.must(r.Unstage(t.Context(), "v", q.Path))
+	r.nothingLeft("v")
+}
+
+func TestAFailedStagingOfANewAttachmentTakesNothingFromItsUser(t *testing.T) {
+	r := newRig(t)
+	v := r.volume("v", v1alpha1.Filesystem)
+	q, p := r.request("v", v1alpha1.Filesystem), r.publishRequest("v", v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), q))
+	r.must(r.Publish(t.Context(), p))
+	r.reattach("v", 9)
+	q.Generation = 9
+	mark := filepath.Join(filepath.Dir(r.image(v)), "meta.json")
+	r.must(os.Rename(mark, mark+".away"))
+	if err := r.Stage(t.Context(), q); err == nil {
+		t.Error("staged without a mark")
+	}
+	r.must(os.Rename(mark+".away", mark))
+	if rec, err := r.records.load("v"); err != nil || rec == nil || len(rec.Targets) != 1 {
+		t.Errorf("stage record %+v, %v", rec, err)
+	}
+	r.must(r.Unpublish(t.Context(), "v", p.Path))
+	r.must(r.Unstage(t.Context(), "v", q.Path))
+	r.nothingLeft("v")
+}

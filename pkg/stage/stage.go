@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -47,9 +48,10 @@ func (s *Stager) stage(ctx context.Context, q Request) error {
 		if done, err := s.stagedAlready(ctx, old, r); done || err != nil {
 			return err
 		}
-		r.Targets = old.Targets
+		// What is staged and published stays known as such, whatever becomes of this call.
+		r.Targets, r.Device, r.Number = old.Targets, old.Device, old.Number
 	}
-	if err := s.announce(ctx, v, r); err != nil {
+	if err := s.announce(ctx, v, r, old == nil); err != nil {
 		return err
 	}
 	if err := s.reach(ctx, v, r); err != nil {
@@ -138,7 +140,7 @@ func (s *Stager) attachment(v *v1alpha1.DatastoreVolume, generation int64) (v1al
 // stagedAlready tells whether the volume is staged as asked for. An unfinished staging is not: it goes on.
 func (s *Stager) stagedAlready(ctx context.Context, old, want *record) (bool, error) {
 	if old.UID != want.UID || old.BootID != s.config.BootID {
-		return false, s.undo(ctx, old)
+		return false, s.forget(ctx, old)
 	}
 	switch {
 	case old.Path != want.Path:
@@ -158,9 +160,27 @@ func (s *Stager) stagedAlready(ctx context.Context, old, want *record) (bool, er
 	return s.owns(ctx, old, old.Path, p)
 }
 
+// forget undoes a staging of an earlier boot, or of an earlier volume of the same ID.
+func (s *Stager) forget(ctx context.Context, old *record) error {
+	published, err := s.published(ctx, old)
+	if err == nil && len(published) > 0 {
+		err = fault.New(fault.Precondition, "an earlier volume of that ID (UID %s) is still published at %s; unpublish it there first",
+			old.UID, strings.Join(published, ", "))
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.undo(ctx, old); err != nil {
+		return err
+	}
+	old.Targets, old.Device, old.Number = nil, "", 0
+	return nil
+}
+
 // announce says, in the volume's record and then in a stage record, that this host may be using the
-// volume from now on. The write that says so also proves that the attachment is still there.
-func (s *Stager) announce(ctx context.Context, v *v1alpha1.DatastoreVolume, r *record) error {
+// volume from now on. The write that says so also proves that the attachment is still there: where it is
+// not, what was said for the first time is taken back.
+func (s *Stager) announce(ctx context.Context, v *v1alpha1.DatastoreVolume, r *record, first bool) error {
 	part := v1alpha1.NodeStatus{Identity: v.Status.Worker.Identity, BootID: s.config.BootID}
 	now, err := store.ChangeStatus(ctx, s.config.Volumes, v.Name, func(now *v1alpha1.DatastoreVolume) error {
 		if now.UID != v.UID {
@@ -181,7 +201,10 @@ func (s *Stager) announce(ctx context.Context, v *v1alpha1.DatastoreVolume, r *r
 		return err
 	}
 	if _, err := s.attachment(now, r.Generation); err != nil {
-		return join(err, s.retract(ctx, r))
+		if first {
+			err = join(err, s.retract(ctx, r))
+		}
+		return err
 	}
 	return s.records.save(ctx, r)
 }

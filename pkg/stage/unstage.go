@@ -89,7 +89,7 @@ func (s *Stager) undo(ctx context.Context, r *record) error {
 			return err
 		}
 	}
-	pool, err := s.config.Set.Pool(ctx, r.Datastore)
+	pool, err := s.config.Set.Leave(ctx, r.Datastore)
 	if err != nil {
 		return fault.As(fault.Unavailable, err)
 	}

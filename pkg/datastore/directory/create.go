@@ -30,19 +30,15 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 	}
 	defer root.Close()
 	name := v.BackendName()
-	m, err := find(root, v)
-	if err == nil {
-		// A call that died behind the rename had not synced it.
-		return m.made(name), root.Sync(volumesDir)
-	}
+	made, err := remembered(root, v)
 	if !fault.Is(err, fault.NotFound) {
-		return datastore.Made{}, err
+		return made, err
 	}
 	if err := ensureLayout(ctx, root); err != nil {
 		return datastore.Made{}, err
 	}
 	defer p.begin(name)()
-	m, err = p.make(ctx, root, v, tmpDir+"/"+name)
+	m, err := p.make(ctx, root, v, tmpDir+"/"+name)
 	if err == nil {
 		err = root.Rename(ctx, tmpDir+"/"+name, volumesDir+"/"+name)
 	}
@@ -51,6 +47,33 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 		return datastore.Made{}, errors.Join(disturbed(err), p.scrap(context.WithoutCancel(ctx), root, tmpDir+"/"+name))
 	}
 	return m.made(name), nil
+}
+
+// Find reads the volume's mark, and makes its name durable: a Create that died behind its rename had not.
+func (p *pool) Find(_ context.Context, v datastore.Volume) (datastore.Made, error) {
+	made, err := p.recall(v)
+	return made, p.about(err, "find", v)
+}
+
+func (p *pool) recall(v datastore.Volume) (datastore.Made, error) {
+	if err := p.check(v); err != nil {
+		return datastore.Made{}, err
+	}
+	root, err := p.enter()
+	if err != nil {
+		return datastore.Made{}, err
+	}
+	defer root.Close()
+	return remembered(root, v)
+}
+
+// remembered is what the mark of a volume says that is there.
+func remembered(root *file.Root, v datastore.Volume) (datastore.Made, error) {
+	m, err := find(root, v)
+	if err != nil {
+		return datastore.Made{}, err
+	}
+	return m.made(v.BackendName()), root.Sync(volumesDir)
 }
 
 // disturbed is the error of somebody else's hand in tmp/ or volumes/: that a file came or went there says
