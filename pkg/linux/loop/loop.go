@@ -12,6 +12,8 @@
 // that must not happen, since the image's space was promised. Setting queue/discard_max_bytes to 0
 // makes the driver refuse every such request, those to write zeroes included, which then arrive as
 // plain writes: BLKDISCARD, fstrim(8), `fallocate -p` and ext4's own zeroing all leave the image whole.
+// The kernel's log gets a line "operation not supported error ... (WRITE_ZEROES)" for each such request; it
+// means nothing.
 //
 // Since about Linux 6.9 that limit outlives the attachment, and once it is 0 it can't be raised again
 // (the granularity becomes 0 with it, and then each value is refused). Only removing the device would

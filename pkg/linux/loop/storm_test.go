@@ -17,7 +17,8 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 )
 
-// strangers attach and detach images of their own with losetup(8) until ctx ends, and count how often they did.
+// strangers attach and detach images of their own with losetup(8) until ctx ends, and count how often
+// they did.
 func strangers(ctx context.Context, g *errgroup.Group, images []string) *atomic.Int64 {
 	rounds := &atomic.Int64{}
 	for _, path := range images {
@@ -79,8 +80,8 @@ func TestAttachAndDetachAmongStrangers(t *testing.T) {
 	}
 }
 
-// TestTheSameImageUnderFire has several goroutines attach and detach one image while others hold its device open:
-// at each moment it has one device at most, and in the end none.
+// TestTheSameImageUnderFire has several goroutines attach and detach one image while others hold its
+// device open: at each moment it has one device at most, and in the end none.
 func TestTheSameImageUnderFire(t *testing.T) {
 	m, f := manager(t), image(t, t.TempDir(), mib)
 	var g errgroup.Group

@@ -95,8 +95,8 @@ func openSource(path string, verify func(Point) error) (int, Point, error) {
 	return fd, p, nil
 }
 
-// cloneMount makes a copy of the mount behind fd, rooted there, with attributes changed; nobody sees it,
-// so there is no moment at which it could be written to. It vanishes with its descriptor.
+// cloneMount makes a copy of the mount behind fd, rooted there, with attributes changed. Nobody sees
+// it, so there is no moment at which it could be written to. It vanishes with its descriptor.
 func cloneMount(fd int, attr unix.MountAttr) (int, error) {
 	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {

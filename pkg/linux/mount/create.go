@@ -17,8 +17,8 @@ import (
 //
 // options are mount(8)'s words: what any mount understands (ro, nosuid, nodev, noexec, noatime, ...)
 // is applied to the mount; "defaults", "nofail" and "_netdev" mean nothing here; the rest is handed to
-// the file system one by one. What the file system doesn't know is fault.Invalid, which includes what only mount(8) does
-// (bind, remount, loop, ...).
+// the file system one by one. What the file system doesn't know is fault.Invalid, which includes what
+// only mount(8) does (bind, remount, loop, ...).
 //
 // Errors name source, target, type and options and carry the kernel's words. fault.Busy: source or
 // target is in use; fault.Precondition: source bears no such file system, a damaged one, or is

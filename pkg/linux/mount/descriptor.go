@@ -22,8 +22,8 @@ func openPath(path string) (int, error) {
 // closeFD closes a descriptor that holds no written data, so that there is no error to be told.
 func closeFD(fd int) { _ = unix.Close(fd) }
 
-// openTarget opens what a mount is to be put on: a directory or a regular file on which nothing is mounted.
-// The caller closes the descriptor.
+// openTarget opens what a mount is to be put on: a directory or a regular file on which nothing is
+// mounted. The caller closes the descriptor.
 func openTarget(path string) (int, Point, error) {
 	if err := CheckPath(path); err != nil {
 		return -1, Point{}, err

@@ -29,9 +29,9 @@ type Entry struct {
 
 // List returns the mount table in its order: a mount stands behind those that it lies on.
 //
-// The parser is moby/sys/mountinfo's. k8s.io/mount-utils' ParseMountInfo cuts lines at any white space of
-// Unicode, so one mount of anybody's on a path with a no-break space makes it read nonsense, and one
-// with an empty source makes it refuse the whole table.
+// The parser is moby/sys/mountinfo's. k8s.io/mount-utils' ParseMountInfo cuts lines at any white space
+// of Unicode, so one mount of anybody's on a path with a no-break space makes it read nonsense, and
+// one with an empty source makes it refuse the whole table.
 func (m *Mounter) List(ctx context.Context) ([]Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Wrap(err, "read the mount table", m.mountInfo)
@@ -68,9 +68,9 @@ func splitOptions(s string) []string {
 }
 
 // OfDevice returns the mounts of the file system that lies on the block device of that number. source
-// is the device's path: a file system with an anonymous st_dev (btrfs) is recognised by its Source, which
-// must lead to the device, or be that path where it leads nowhere any more. btrfs names only one device of
-// several.
+// is the device's path: a file system with an anonymous st_dev (btrfs) is recognised by its Source,
+// which must lead to the device, or be that path where it leads nowhere any more. btrfs names only one
+// device of several.
 func (m *Mounter) OfDevice(ctx context.Context, major, minor int, source string) ([]Entry, error) {
 	entries, err := m.List(ctx)
 	if err != nil {
@@ -85,8 +85,8 @@ func (m *Mounter) OfDevice(ctx context.Context, major, minor int, source string)
 	return found, nil
 }
 
-// comesFrom tells whether a mount's source is the device. Only device nodes are looked at: the source of another
-// kind of mount may be a path on a file system that doesn't answer.
+// comesFrom tells whether a mount's source is the device. Only device nodes are looked at: the source
+// of another kind of mount may be a path on a file system that doesn't answer.
 func comesFrom(mounted string, major, minor int, source string) bool {
 	if mounted != source && !strings.HasPrefix(mounted, "/dev/") {
 		return false

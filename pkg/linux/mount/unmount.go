@@ -38,8 +38,8 @@ func (m *Mounter) unmount(ctx context.Context, target string) error {
 	return fault.New(kindOf(err), "%w", err)
 }
 
-// notMounted decides what EINVAL meant: umount2(2) gives it for a path that is no mount point, which is what was
-// wanted, and for mounts that it won't take off.
+// notMounted decides what EINVAL meant: umount2(2) gives it for a path that is no mount point, which is
+// what was wanted, and for mounts that it won't take off.
 func (m *Mounter) notMounted(ctx context.Context, target string, cause error) error {
 	p, err := m.Inspect(ctx, target)
 	if err != nil {
