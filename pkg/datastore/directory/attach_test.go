@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -94,6 +95,23 @@ func TestAVolumeIsUsedGrownAndGivenBack(t *testing.T) {
 			t.Error("the image is still there")
 		}
 	})
+}
+
+// Whoever lists loop devices has each of them open for a moment.
+func TestDeleteWaitsForAPasserby(t *testing.T) {
+	path := t.TempDir()
+	p := newPool(t, path)
+	v := thin("pvc-1", mib)
+	create(t, p, v)
+	opened, err := p.Open(t.Context(), v, false)
+	must(t, err)
+	passerby, err := os.Open(opened.Device)
+	must(t, err)
+	must(t, p.Close(t.Context(), v))
+	var leaving errgroup.Group
+	ctx := before(t.Context(), "loop: detach", func() { leaving.Go(passerby.Close) })
+	must(t, p.Delete(ctx, v))
+	must(t, leaving.Wait())
 }
 
 // use formats nothing: it mounts a volume, writes a file, removes it, trims, and returns what the image took

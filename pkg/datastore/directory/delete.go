@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -68,8 +69,20 @@ func (p *pool) release(ctx context.Context, root *file.Root, dir string) error {
 	if err := p.tools.Loop.Detach(ctx, image); err != nil {
 		return err
 	}
+	if err := p.unattached(image); !fault.Is(err, fault.Precondition) {
+		return err
+	}
+	// Somebody who only looks at the devices of the machine (blkid, losetup) keeps one for a moment.
+	moment, cancel := context.WithTimeout(ctx, passing)
+	defer cancel()
+	if err := file.AwaitUnused(moment, image); err == nil {
+		return nil
+	}
 	return p.unattached(image)
 }
+
+// passing is how long somebody who only looks at a device may take.
+const passing = 2 * time.Second
 
 // unattached is an error where a loop device backs the image.
 func (p *pool) unattached(image *os.File) error {

@@ -73,10 +73,18 @@ func memory(t testing.TB, size int64) string {
 	return dir
 }
 
-// mount mounts a file system's image.
+// mount mounts a file system's image. The loop device goes with the mount.
 func mount(t testing.TB, image, dir string) {
 	t.Helper()
-	run(t, "mount", "-o", "loop", image, dir)
+	loops, err := loop.New(loop.Config{})
+	must(t, err)
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	device, err := loops.Attach(t.Context(), f, loop.Options{Discard: true})
+	must(t, err)
+	run(t, "mount", device.Path, dir)
+	must(t, loops.Detach(t.Context(), f))
 	t.Cleanup(func() {
 		for _, device := range attachedUnder(dir) {
 			t.Errorf("%s is still attached to an image in %s", device, dir)

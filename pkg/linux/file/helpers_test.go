@@ -11,6 +11,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 )
 
 // run runs a tool that prepares a test and returns what it prints.
@@ -30,7 +31,15 @@ func disk(t testing.TB, fsType string, mib int64) string {
 	must(t, os.WriteFile(image, nil, 0o600))
 	must(t, os.Truncate(image, mib<<20))
 	run(t, "mkfs."+fsType, "-q", image)
-	run(t, "mount", "-o", "loop", image, dir)
+	loops, err := loop.New(loop.Config{})
+	must(t, err)
+	f, err := os.OpenFile(image, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	device, err := loops.Attach(t.Context(), f, loop.Options{Discard: true})
+	must(t, err)
+	run(t, "mount", device.Path, dir)
+	must(t, loops.Detach(t.Context(), f)) // it goes with the mount
 	t.Cleanup(func() { run(t, "umount", dir) })
 	return dir
 }

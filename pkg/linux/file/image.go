@@ -2,7 +2,6 @@ package file
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -63,26 +62,6 @@ func SetNoCow(ctx context.Context, f *os.File) error {
 
 // Sync makes an open file's content durable.
 func Sync(f *os.File) error { return sync(f) }
-
-// InUse tells whether anybody else has an open regular file open too: a process, or a loop device for its
-// image. It asks for a lease on the file, which only a file's sole opener is given (fcntl(2), F_SETLEASE), and
-// gives it back.
-func InUse(f *os.File) (bool, error) {
-	lease := func(kind int) error {
-		return retry(func() error {
-			_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, kind)
-			return err
-		})
-	}
-	err := lease(unix.F_WRLCK)
-	if errors.Is(err, unix.EAGAIN) {
-		return true, nil
-	}
-	if err == nil {
-		err = lease(unix.F_UNLCK)
-	}
-	return false, failed("ask who uses", f.Name(), err)
-}
 
 // DirectIOAlignment returns the alignment in bytes that direct I/O on an open file needs of offset and
 // length (statx(2), STATX_DIOALIGN, Linux 6.1); 0 where the file system doesn't say.

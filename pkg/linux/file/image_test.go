@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -72,7 +73,17 @@ func TestInUseTellsOfEveryOtherOpener(t *testing.T) {
 			for _, how := range []string{"--read-only", "--show"} {
 				device := run(t, "losetup", how, "--find", "--show", path)
 				want("a loop device", true)
+				held, err := os.Open(device) // the kernel detaches it with its last user
+				must(t, err)
 				run(t, "losetup", "-d", device)
+				want("a loop device that waits for its user", true)
+				ended, cancel := context.WithCancel(t.Context())
+				cancel()
+				wantKind(t, file.AwaitUnused(ended, f), fault.Unavailable)
+				var waiter errgroup.Group
+				waiter.Go(func() error { return file.AwaitUnused(t.Context(), f) })
+				must(t, held.Close())
+				must(t, waiter.Wait())
 				want("no loop device", false)
 			}
 		})
