@@ -16,9 +16,15 @@
 //
 // # Recovery
 //
-// A crash leaves the last committed transaction (bbolt writes to free pages and switches by one page,
-// of which it keeps two). Every opening first looks at the whole file without writing to it: its
-// length, the structure of its pages, the sum of each record. What fails there is reported and left as
-// it is. A commit that fails leaves memory as it was; where the file may hold the failed transaction
-// all the same (the last sync failed), its records are put right by the next one.
+// The file is made whole under another name (its own and ".new-" and a UID) and then renamed: a crash
+// before leaves a draft, which the next first opening removes, so that an empty file is a damaged one.
+//
+// A crash later leaves the last committed transaction: bbolt writes to free pages and switches over by
+// one page, of which it keeps two. Every opening first looks at the whole file without writing to it:
+// its length, the place and order of all pages, the sum of each record. What fails there is reported and
+// left as it is. (Where the newer of the two switching pages is not whole, the older one counts, since a
+// crash leaves that: a fault of the disk in just that place cannot be told from it.)
+//
+// A commit that fails leaves memory as it was, and the next write tries again. Where the file may hold
+// the failed transaction all the same (the last sync failed), its records are put right by the next one.
 package embedded

@@ -88,9 +88,12 @@ func TestAQueueHoldsEachNameOnce(t *testing.T) {
 	if len(all.names) != 3 || len(all.queued) != 3 || len(one.names) != 1 {
 		t.Errorf("queued: %q, %q", all.names, one.names)
 	}
-	for _, want := range []string{"0", "1", "2"} {
+	for _, want := range []string{"0", "1", "2", "0"} {
 		if got, ok := all.take(); !ok || got != want {
 			t.Errorf("took %q, want %q", got, want)
+		}
+		if want == "1" {
+			all.add("0") // changed again after it was told, while others wait
 		}
 	}
 	if _, ok := all.take(); ok || all.names != nil || all.queued != nil {

@@ -181,14 +181,8 @@ func TestABatchThatWritesNothingIsNotCommitted(t *testing.T) {
 func TestAFailedCommitFailsItsBatchAndChangesNothing(t *testing.T) {
 	db := paused(t, testConfig(t))
 	batched(t, db, creates(db, "a"))
-	all, err := db.volumes.Watch(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer all.Close()
-	if _, err := all.Next(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	all := watching(t, db, "")
+	drain(t, all)
 	broken := errors.New("broken")
 	db.writer.commit = func(*batch) error { return broken }
 	for _, err := range batched(t, db, creates(db, "b"), deletes(db, "a"), creates(db, "a"), deletes(db, "c")) {
@@ -206,8 +200,8 @@ func TestAFailedCommitFailsItsBatchAndChangesNothing(t *testing.T) {
 	if got := kinds(batched(t, db, creates(db, "b"), creates(db, "a"))); !slices.Equal(got, []string{"", "Exists"}) {
 		t.Errorf("got %q", got)
 	}
-	if event, err := all.Next(t.Context()); err != nil || event.Name != "b" {
-		t.Errorf("the watch told of %q, %v", event.Name, err)
+	if got := drain(t, all); !slices.Equal(got, []string{"b 2"}) {
+		t.Errorf("the watch told of %q", got)
 	}
 	if got := reopened(t, db); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("the file holds %q", got)

@@ -30,6 +30,9 @@ func none[T any](*T) int      { return 0 }
 func ignore[T any](*T, int)   {}
 func noText[T any](*T) string { return "" }
 
+// gib makes a quantity that has not yet made its text.
+func gib(n int64) resource.Quantity { return *resource.NewQuantity(n<<30, resource.BinarySI) }
+
 func text(n int) string { return strconv.Itoa(n) }
 
 // number is the inverse of text. What was never set is 0.
@@ -61,7 +64,7 @@ func datastores() kind[v1alpha1.Datastore, *v1alpha1.Datastore] {
 					Directory: &v1alpha1.DirectorySpec{Path: "/srv/" + name},
 				},
 				Status: v1alpha1.DatastoreStatus{
-					Health: v1alpha1.Healthy, Total: resource.MustParse("3Gi"), Hosts: []string{"node-1", "node-2"},
+					Health: v1alpha1.Healthy, Total: gib(3), Hosts: []string{"node-1", "node-2"},
 				},
 			}
 		},
@@ -84,7 +87,7 @@ func hosts() kind[v1alpha1.DatastoreHost, *v1alpha1.DatastoreHost] {
 					MachineID: "0123456789abcdef0123456789abcdef",
 					BootID:    text(0),
 					Pools: map[string]v1alpha1.PoolStatus{"fast": {
-						UUID: "5bd9c7e2-26f8-4df6-96d5-0c3f2d2f0f6a", Health: v1alpha1.Warning, Total: resource.MustParse("5Gi"),
+						UUID: "5bd9c7e2-26f8-4df6-96d5-0c3f2d2f0f6a", Health: v1alpha1.Warning, Total: gib(5),
 						Findings: []v1alpha1.Finding{{Reason: "NearlyFull", Message: "81% are used"}},
 					}},
 				},
@@ -120,7 +123,7 @@ func volume(name string) *v1alpha1.DatastoreVolume {
 		ObjectMeta: meta(name),
 		Spec: v1alpha1.DatastoreVolumeSpec{
 			Name: name, Datastore: "fast", ClusterID: "cluster-1",
-			Size: resource.MustParse("2Gi"), Provisioning: v1alpha1.Thin, Format: v1alpha1.FormatImage,
+			Size: gib(2), Provisioning: v1alpha1.Thin, Format: v1alpha1.FormatImage,
 			Access:     v1alpha1.VolumeAccess{Type: v1alpha1.Filesystem, Modes: []string{"SINGLE_NODE_WRITER"}},
 			Filesystem: &v1alpha1.FilesystemSpec{Type: "ext4", UUID: "9b0f4b7c-7d0c-4d5e-8a3f-1f2e3d4c5b6a"},
 			Parameters: map[string]string{"datastore": "fast"},
@@ -128,7 +131,7 @@ func volume(name string) *v1alpha1.DatastoreVolume {
 		},
 		Status: v1alpha1.DatastoreVolumeStatus{
 			Worker: v1alpha1.WorkerStatus{
-				Phase: v1alpha1.Ready, Size: resource.MustParse("2Gi"), Location: name + "-0a1b2c3d",
+				Phase: v1alpha1.Ready, Size: gib(2), Location: name + "-0a1b2c3d",
 				Failure: &v1alpha1.Failure{Reason: fault.Exhausted.String(), Message: "no room"},
 			},
 			Nodes: map[string]v1alpha1.NodeStatus{"node-1": {BootID: "52c4dc1e-b1ad-4b68-8cd4-25a2f5d6d5d3"}},

@@ -83,19 +83,17 @@ func testCreateTwice[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
 }
 
 func testCreateRace[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
-	const callers = 16
-	var won sync.Map
+	won := make([]*T, 16)
 	var wg sync.WaitGroup
 	start := make(chan struct{})
-	for i := range callers {
+	for i := range won {
 		record := s.record("raced")
 		P(record).SetLabels(map[string]string{"caller": text(i)})
 		wg.Go(func() {
 			<-start
-			switch made, err := s.Create(t.Context(), record); {
-			case err == nil:
-				won.Store(i, P(made).GetUID())
-			default:
+			var err error
+			if won[i], err = s.Create(t.Context(), record); err != nil {
+				won[i] = nil
 				wantKind(t, err, fault.Exists)
 			}
 		})
@@ -103,12 +101,14 @@ func testCreateRace[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
 	close(start)
 	wg.Wait()
 	winners := 0
-	won.Range(func(i, uid any) bool {
+	for i, made := range won {
+		if made == nil {
+			continue
+		}
 		winners++
-		wantEqual(t, "the UID", any(P(s.got(t, "raced")).GetUID()), uid)
-		wantEqual(t, "the caller", any(P(s.got(t, "raced")).GetLabels()["caller"]), any(text(i.(int)))) //nolint:errcheck,forcetypeassert // stored above
-		return true
-	})
+		wantEqual(t, "the record", s.got(t, "raced"), made)
+		wantEqual(t, "the caller", P(made).GetLabels()["caller"], text(i))
+	}
 	if winners != 1 {
 		t.Errorf("%d creates succeeded", winners)
 	}
@@ -218,8 +218,9 @@ func testUpdateNothing[T any, P store.Record[T]](t *testing.T, s subject[T, P]) 
 func testUpdateConflict[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
 	old := P(s.created(t, "r")).DeepCopy()
 	present := s.updated(t, "r", func(r P) { r.SetLabels(map[string]string{"tier": "iron"}) })
-	unread := s.record("r")
-	for what, record := range map[string]*T{"an old version": old, "no version": unread} {
+	unread, other := s.record("r"), P(present).DeepCopy()
+	P(other).SetUID("5bd9c7e2-26f8-4df6-96d5-0c3f2d2f0f6a")
+	for what, record := range map[string]*T{"an old version": old, "no version": unread, "another UID": other} {
 		P(record).SetLabels(map[string]string{"tier": "lead"})
 		s.setSpec(record, 9)
 		s.setStatus(record, 9)
