@@ -74,16 +74,10 @@ func NewDriver(t testing.TB, o Options) *Driver {
 	if o.Dir == "" {
 		o.Dir = Dir(t)
 	}
-	if o.Host == "" {
-		o.Host = "host-1"
-	}
-	if o.ClusterID == "" {
-		o.ClusterID = "cluster-1"
-	}
 	if o.Program == "" {
 		o.Program = Binary(t)
 	}
-	d, err := newDriver(o)
+	d, err := PrepareDriver(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +85,14 @@ func NewDriver(t testing.TB, o Options) *Driver {
 	return d
 }
 
-// newDriver writes the file of datastores and finds an address for metrics.
-func newDriver(o Options) (*Driver, error) {
+// PrepareDriver is NewDriver for a program that is no test: folder and program must be given, and the caller stops it.
+func PrepareDriver(o Options) (*Driver, error) {
+	if o.Host == "" {
+		o.Host = "host-1"
+	}
+	if o.ClusterID == "" {
+		o.ClusterID = "cluster-1"
+	}
 	d := &Driver{
 		Options: o, Socket: filepath.Join(o.Dir, "csi.sock"), StateDir: filepath.Join(o.Dir, "state"),
 		File: filepath.Join(o.Dir, "datastores.yaml"), log: filepath.Join(o.Dir, "driver.log"),

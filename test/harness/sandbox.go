@@ -62,7 +62,7 @@ func outside() (code int, err error) {
 	binary := os.Getenv(binaryVariable)
 	if binary == "" {
 		binary = filepath.Join(base, "datastore-csi")
-		if err := build(binary); err != nil {
+		if err := Build(binary); err != nil {
 			return 1, err
 		}
 	}
@@ -70,8 +70,8 @@ func outside() (code int, err error) {
 		roleVariable+"="+roleInit, baseVariable+"="+base, binaryVariable+"="+binary)
 }
 
-// build makes the driver's binary as the Makefile does: static.
-func build(binary string) error {
+// Build makes the driver's binary at a path, as the Makefile does: static.
+func Build(binary string) error {
 	cmd := exec.Command("go", "build", "-o", binary, "github.com/datastore-csi/datastore-csi/cmd/datastore-csi")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
