@@ -100,10 +100,13 @@ func TestBootIDAndKernelRelease(t *testing.T) {
 	}
 }
 
-func TestThisMachineHasAllOfThem(t *testing.T) {
+func TestThisMachineHasWhatItSaysItHas(t *testing.T) {
 	h := host.New(host.Config{})
 	for name, f := range map[string]func() (string, error){"machine ID": h.MachineID, "boot ID": h.BootID, "release": h.KernelRelease} {
 		a, err := f()
+		if name == "machine ID" && fault.Is(err, fault.Precondition) {
+			continue // a minimal image: none is there to be read
+		}
 		if err != nil || a == "" {
 			t.Errorf("%s: %q, %v", name, a, err)
 		}
