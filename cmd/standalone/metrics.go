@@ -3,6 +3,7 @@ package standalone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -88,7 +89,7 @@ func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.options.MetricsAddress)
 	if err != nil {
-		return err
+		return fmt.Errorf("--metrics-address %s: %w; give another one", s.options.MetricsAddress, err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))

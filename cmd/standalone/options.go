@@ -40,7 +40,7 @@ type Options struct {
 
 // AddFlags adds the options' flags to a set.
 func (o *Options) AddFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.Endpoint, "endpoint", "", "where CSI is served: unix:///PATH (required)")
+	f.StringVar(&o.Endpoint, "endpoint", o.Endpoint, "where CSI is served: unix:///PATH (required; the default is $CSI_ENDPOINT)")
 	f.StringVar(&o.Datastores, "datastores", "", "file of Datastore documents, reloaded when it changes (required)")
 	f.StringVar(&o.StateDir, "state-dir", "", "directory for the driver's records, on a disk of this host (required)")
 	f.StringVar(&o.Host, "host", "", "this host's name, CSI's node ID (required)")

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -32,7 +33,8 @@ func (c *Controller) Capacity(ctx context.Context, q CapacityRequest) Capacity {
 		if _, err := d.judge(pool); err != nil {
 			continue
 		}
-		room := pool.room() / pool.capabilities.Granularity * pool.capabilities.Granularity
+		room := pool.room(cmp.Or(p.provisioning, pool.datastore.Spec.Volumes.Provisioning))
+		room = room / pool.capabilities.Granularity * pool.capabilities.Granularity
 		out.Available += room
 		out.Largest = max(out.Largest, room)
 		if out.Smallest == 0 || least < out.Smallest {

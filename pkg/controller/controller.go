@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,6 +176,17 @@ func (c *Controller) capabilities(d *v1alpha1.Datastore) (datastore.Capabilities
 	return datastore.Capabilities{}, false
 }
 
+// unreported stands for the pool of a datastore that no host has.
+func unreported(d *v1alpha1.Datastore) v1alpha1.PoolStatus {
+	where := "any host"
+	if len(d.Spec.Hosts) > 0 {
+		where = strings.Join(d.Spec.Hosts, ", ")
+	}
+	return v1alpha1.PoolStatus{Health: v1alpha1.Unavailable, Findings: []v1alpha1.Finding{{
+		Reason: "NotReported", Message: "no host has reported a pool of it; it is for " + where + " (spec.hosts): is the driver running there?",
+	}}}
+}
+
 // candidates are the pools of the datastores that parameters name.
 func (c *Controller) candidates(ctx context.Context, p parameters) ([]candidate, error) {
 	datastores, err := c.named(ctx, p)
@@ -191,6 +203,7 @@ func (c *Controller) candidates(ctx context.Context, p parameters) ([]candidate,
 		if !ok {
 			continue
 		}
+		found := len(out)
 		for _, h := range hosts {
 			pool, ok := h.Status.Pools[d.Name]
 			if !ok {
@@ -200,6 +213,9 @@ func (c *Controller) candidates(ctx context.Context, p parameters) ([]candidate,
 			out = append(out, candidate{
 				datastore: d, host: h.Name, pool: pool, capabilities: capabilities, promised: promised, volumes: volumes,
 			})
+		}
+		if len(out) == found {
+			out = append(out, candidate{datastore: d, capabilities: capabilities, pool: unreported(d)})
 		}
 	}
 	return out, nil

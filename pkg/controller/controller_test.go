@@ -243,7 +243,7 @@ func TestAFailingWorkerIsReportedAndTheRecordStays(t *testing.T) {
 func TestPublish(t *testing.T) {
 	r := newRig(t, obedient)
 	r.create(t, ask("v", gib))
-	q := controller.PublishRequest{ID: "v", Host: node, Access: v1alpha1.Filesystem, Mode: "SINGLE_NODE_WRITER"}
+	q := controller.PublishRequest{ID: "v", Host: node, Use: controller.Use{Access: v1alpha1.Filesystem, Mode: "SINGLE_NODE_WRITER"}}
 	first, err := r.Publish(t.Context(), q)
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func TestAVolumeThatAHostMayStillUseIsNotDeleted(t *testing.T) {
 func TestPublishHoldsTheHostsLimit(t *testing.T) {
 	r := newRig(t, obedient)
 	publish := func(id string) error {
-		_, err := r.Publish(t.Context(), controller.PublishRequest{ID: id, Host: node, Access: v1alpha1.Filesystem, Mode: "SINGLE_NODE_WRITER", MaxVolumes: 1})
+		_, err := r.Publish(t.Context(), controller.PublishRequest{ID: id, Host: node, Use: controller.Use{Access: v1alpha1.Filesystem, Mode: "SINGLE_NODE_WRITER"}, MaxVolumes: 1})
 		return err
 	}
 	r.create(t, ask("a", gib))

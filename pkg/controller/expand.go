@@ -55,13 +55,21 @@ func (c *Controller) roomToGrow(ctx context.Context, v *v1alpha1.DatastoreVolume
 		if err != nil {
 			return pool, 0, err
 		}
-		if limit := pool.pool.Promisable.Value(); pool.pool.Health != v1alpha1.Unavailable && bytes > limit {
+		limit := pool.pool.Promisable.Value()
+		if v.Spec.Provisioning == v1alpha1.Thick {
+			limit = min(limit, pool.pool.Total.Value())
+		}
+		if pool.pool.Health != v1alpha1.Unavailable && bytes > limit {
 			return pool, 0, fault.New(fault.OutOfRange, "datastore %q may promise %d bytes in all, %d are asked for", v.Spec.Datastore, limit, bytes)
 		}
 		// The volume's own promise counts as room. maxVolumes bounds new ones only.
 		pool.promised -= v.Spec.Size.Value()
 		pool.volumes = 0
-		return pool, bytes, fault.Wrap(pool.accepts(bytes), "use datastore", pool.String())
+		room := pool.room(v1alpha1.Thin)
+		if v.Spec.Provisioning == v1alpha1.Thick {
+			room = min(room, v.Status.Worker.Size.Value()+pool.pool.Free.Value())
+		}
+		return pool, bytes, fault.Wrap(pool.accepts(bytes, room), "use datastore", pool.String())
 	}
 	return candidate{}, 0, fault.New(fault.Unavailable, "host %q has no pool of datastore %q now", v.Spec.Worker.Host, v.Spec.Datastore)
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -58,11 +60,14 @@ func checkName(name string) error {
 	if len(name) > maxNameBytes {
 		return fault.New(fault.Invalid, "the volume name has %d bytes, %d are allowed", len(name), maxNameBytes)
 	}
-	for _, r := range name {
-		// The CSI specification forbids control characters other than white space in names.
-		if r == 0xfffd || (r < ' ' || r == 0x7f) || (r >= 0x80 && r < 0xa0) {
-			return fault.New(fault.Invalid, "the volume name %q has characters that are not printable", name)
-		}
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, forbidden) {
+		return fault.New(fault.Invalid, "the volume name %q has characters that the CSI specification forbids", name)
 	}
 	return nil
+}
+
+// forbidden tells which characters a name must not have (CSI specification, CreateVolumeRequest.name):
+// control characters other than tab, line feed and carriage return.
+func forbidden(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' && r != '\n' && r != '\r'
 }

@@ -136,6 +136,11 @@ func labelValue(name string) string {
 // resolveFilesystem decides the file system of a mounted volume: the capability's wins, the parameter
 // must be equal or stand alone.
 func resolveFilesystem(access v1alpha1.AccessType, capability string, p parameters) (string, []string, error) {
+	if p.filesystem != "" {
+		if _, err := filesystem.ParseType(p.filesystem); err != nil {
+			return "", nil, fault.Wrap(err, "read parameter", paramFilesystem)
+		}
+	}
 	if access == v1alpha1.Block {
 		if p.mkfsOptions != "" {
 			return "", nil, fault.New(fault.Invalid, "parameter %q is of no use to a raw block volume", paramMkfsOptions)

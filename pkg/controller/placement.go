@@ -23,10 +23,22 @@ type candidate struct {
 	volumes  int
 }
 
-func (c candidate) String() string { return c.datastore.Name + " on host " + c.host }
+func (c candidate) String() string {
+	if c.host == "" {
+		return c.datastore.Name
+	}
+	return c.datastore.Name + " on host " + c.host
+}
 
-// room returns the bytes that can still be promised.
-func (c candidate) room() int64 { return max(0, c.pool.Promisable.Value()-c.promised) }
+// room returns the bytes that can still be promised; a thick volume takes its own at once, so there must be
+// as many free too.
+func (c candidate) room(p v1alpha1.Provisioning) int64 {
+	room := max(0, c.pool.Promisable.Value()-c.promised)
+	if p == v1alpha1.Thick {
+		room = min(room, c.pool.Free.Value())
+	}
+	return room
+}
 
 // demand is what a volume needs of a pool.
 type demand struct {
@@ -85,14 +97,14 @@ func (d demand) judge(c candidate) (int64, error) {
 	if allowed := c.datastore.Spec.AllowedNamespaces; len(allowed) > 0 && !slices.Contains(allowed, d.namespace) {
 		return 0, fault.New(fault.Invalid, "namespace %q is not among its allowed namespaces %v", d.namespace, allowed)
 	}
-	if !d.topology.allows(c.host) {
+	if c.host != "" && !d.topology.allows(c.host) {
 		return 0, fault.New(fault.Exhausted, "it cannot be reached from %s", strings.Join(d.topology.Requisite, ", "))
 	}
-	return bytes, c.accepts(bytes)
+	return bytes, c.accepts(bytes, c.room(v.Provisioning))
 }
 
 // accepts says whether a pool takes anything new, and that much.
-func (c candidate) accepts(bytes int64) error {
+func (c candidate) accepts(bytes, room int64) error {
 	switch {
 	case c.pool.Health == v1alpha1.Unavailable:
 		return fault.New(fault.Unavailable, "it is unavailable: %s", findings(c.pool))
@@ -102,9 +114,9 @@ func (c candidate) accepts(bytes int64) error {
 		return fault.New(fault.Exhausted, "it promises nothing new: %s", findings(c.pool))
 	case c.datastore.Spec.Capacity.MaxVolumes > 0 && c.volumes >= int(c.datastore.Spec.Capacity.MaxVolumes):
 		return fault.New(fault.Exhausted, "it has %d volumes, which is its limit (spec.capacity.maxVolumes)", c.volumes)
-	case bytes > c.room():
+	case bytes > room:
 		return fault.New(fault.Exhausted, "%d bytes are asked for, %d of its %d promisable bytes are left",
-			bytes, c.room(), c.pool.Promisable.Value())
+			bytes, room, c.pool.Promisable.Value())
 	}
 	return nil
 }
@@ -155,9 +167,9 @@ func (t Topology) rank(host string) int {
 // compare puts the better of two first.
 func (p placement) compare(a, b fit) int {
 	if p == spread {
-		return cmp.Or(cmp.Compare(a.volumes, b.volumes), cmp.Compare(b.room(), a.room()))
+		return cmp.Or(cmp.Compare(a.volumes, b.volumes), cmp.Compare(b.room(v1alpha1.Thin), a.room(v1alpha1.Thin)))
 	}
-	return cmp.Compare(b.room(), a.room())
+	return cmp.Compare(b.room(v1alpha1.Thin), a.room(v1alpha1.Thin))
 }
 
 // refuse makes one error of why no candidate fits. A cause that goes away by itself or by somebody's

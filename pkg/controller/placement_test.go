@@ -102,6 +102,8 @@ func TestPlaceSaysWhyNot(t *testing.T) {
 		"another namespace":  {ask(func(d *demand) { d.namespace = "x" }), pool("a", gib, 0, 0, func(c *candidate) { c.datastore.Spec.AllowedNamespaces = []string{"y"} }), fault.Invalid, "namespace"},
 		"many nodes":         {ask(func(d *demand) { d.volume.Modes = []string{"MULTI_NODE_MULTI_WRITER"} }), pool("a", gib, 0, 0), fault.Invalid, "MULTI_NODE_MULTI_WRITER"},
 		"a file system":      {ask(func(d *demand) { d.volume.Filesystem.Type = "btrfs" }), pool("a", gib, 0, 0), fault.Invalid, "[ext4, xfs]"},
+		"no room for thick":  {ask(func(d *demand) { d.volume.Provisioning = v1alpha1.Thick }), pool("a", 9*gib, 0, 0, func(c *candidate) { c.pool.Free = v1alpha1.Bytes(gib - 1) }), fault.Exhausted, "left"},
+		"no host":            {ask(func(d *demand) { d.topology.Requisite = []string{"node-9"} }), pool("a", 0, 0, 0, func(c *candidate) { c.host = ""; c.pool = unreported(c.datastore) }), fault.Unavailable, "no host has reported"},
 		"a limit too low":    {ask(func(d *demand) { d.size = Range{Limit: 100}; d.volume.Filesystem.Type = "xfs" }), pool("a", gib, 0, 0), fault.OutOfRange, "limit"},
 		"more than a number": {ask(func(d *demand) { d.size = Range{Required: math.MaxInt64} }), pool("a", gib, 0, 0), fault.OutOfRange, "more than any volume"},
 	} {

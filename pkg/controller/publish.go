@@ -9,6 +9,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
@@ -47,7 +48,7 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 
 // usable refuses what the volume, or its datastore, can never be used as.
 func (c *Controller) usable(ctx context.Context, v *v1alpha1.DatastoreVolume, q PublishRequest) error {
-	if err := Supports(v, q.Access, q.Filesystem); err != nil {
+	if err := Supports(v, q.Use); err != nil {
 		return err
 	}
 	d, err := c.config.Store.Datastores.Get(ctx, v.Spec.Datastore)
@@ -69,12 +70,27 @@ func (c *Controller) usable(ctx context.Context, v *v1alpha1.DatastoreVolume, q 
 }
 
 // Supports says, as fault.Invalid, how a volume cannot be used in a way.
-func Supports(v *v1alpha1.DatastoreVolume, access v1alpha1.AccessType, filesystem string) error {
+func Supports(v *v1alpha1.DatastoreVolume, u Use) error {
 	switch {
-	case v.Spec.Access.Type != access:
-		return fault.New(fault.Invalid, "volume %q was made for access %s, not %s", v.Name, v.Spec.Access.Type, access)
-	case filesystem != "" && v.Spec.Filesystem != nil && filesystem != v.Spec.Filesystem.Type:
-		return fault.New(fault.Invalid, "volume %q has file system %s, not %s", v.Name, v.Spec.Filesystem.Type, filesystem)
+	case v.Spec.Access.Type != u.Access:
+		return fault.New(fault.Invalid, "volume %q was made for access %s, not %s", v.Name, v.Spec.Access.Type, u.Access)
+	case v.Spec.Filesystem == nil:
+		return nil
+	case u.Filesystem != "" && u.Filesystem != v.Spec.Filesystem.Type:
+		return fault.New(fault.Invalid, "volume %q has file system %s, not %s", v.Name, v.Spec.Filesystem.Type, u.Filesystem)
+	}
+	_, err := filesystem.MountOptions(filesystem.Type(v.Spec.Filesystem.Type), u.MountFlags)
+	return fault.Wrap(err, "use volume", v.Name)
+}
+
+// SameParameters says, as fault.Invalid, how a StorageClass's parameters are not those of a volume.
+func SameParameters(v *v1alpha1.DatastoreVolume, in map[string]string) error {
+	p, err := parseParameters(in)
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(p.own, v.Spec.Parameters) {
+		return fault.New(fault.Invalid, "volume %q was made with parameters %v, not %v", v.Name, v.Spec.Parameters, p.own)
 	}
 	return nil
 }

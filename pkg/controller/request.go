@@ -32,14 +32,21 @@ type Topology struct {
 // PublishRequest asks that a host may use a volume.
 type PublishRequest struct {
 	ID, Host string
-	// Access is what the host's consumer gets, Mode the access mode by its name in the CSI
-	// specification, Filesystem the capability's or "".
+	Use
+	ReadOnly bool
+	// MaxVolumes that the host may use at a time; 0 is no bound.
+	MaxVolumes int64
+}
+
+// Use is how a volume is to be used: a volume capability.
+type Use struct {
+	// Access is what the consumer gets, Mode the access mode by its name in the CSI specification,
+	// Filesystem the capability's or "".
 	Access     v1alpha1.AccessType
 	Mode       string
 	Filesystem string
-	ReadOnly   bool
-	// MaxVolumes that the host may use at a time; 0 is no bound.
-	MaxVolumes int64
+	// MountFlags of the capability; not yet checked.
+	MountFlags []string
 }
 
 // CapacityRequest asks how much can still be promised.

@@ -7,6 +7,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
@@ -34,6 +35,10 @@ type use struct {
 	mode       string
 	filesystem string
 	flags      []string
+}
+
+func (u use) domain() controller.Use {
+	return controller.Use{Access: u.access, Mode: u.mode, Filesystem: u.filesystem, MountFlags: u.flags}
 }
 
 // maxMountFlags bounds what is read of a capability.

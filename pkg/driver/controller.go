@@ -100,7 +100,7 @@ func (s *controllerServer) ControllerPublishVolume(ctx context.Context, req *csi
 	}
 	defer release()
 	generation, err := s.driver.config.Controller.Publish(ctx, controller.PublishRequest{
-		ID: req.GetVolumeId(), Host: req.GetNodeId(), Access: u.access, Mode: u.mode, Filesystem: u.filesystem,
+		ID: req.GetVolumeId(), Host: req.GetNodeId(), Use: u.domain(),
 		ReadOnly: req.GetReadonly(), MaxVolumes: s.driver.config.MaxVolumes,
 	})
 	if err != nil {
@@ -132,7 +132,7 @@ func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *
 	if err != nil {
 		return nil, answer(err)
 	}
-	if lacks := unsupported(v, req.GetVolumeCapabilities()); lacks != "" {
+	if lacks := unsupported(v, req); lacks != "" {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: lacks}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
@@ -141,12 +141,22 @@ func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *
 	}}, nil
 }
 
-// unsupported says which capability a volume does not have; "" is none.
-func unsupported(v *v1alpha1.DatastoreVolume, capabilities []*csi.VolumeCapability) string {
-	for _, c := range capabilities {
+// unsupported says what of a question a volume does not have; "" is nothing.
+func unsupported(v *v1alpha1.DatastoreVolume, req *csi.ValidateVolumeCapabilitiesRequest) string {
+	switch {
+	case len(req.GetVolumeContext()) > 0:
+		return "the volume context of a volume is empty"
+	case len(req.GetMutableParameters()) > 0:
+		return "no registered datastore type has mutable parameters"
+	case len(req.GetParameters()) > 0:
+		if err := controller.SameParameters(v, req.GetParameters()); err != nil {
+			return err.Error()
+		}
+	}
+	for _, c := range req.GetVolumeCapabilities() {
 		u, err := readCapability(c)
 		if err == nil {
-			err = controller.Supports(v, u.access, u.filesystem)
+			err = controller.Supports(v, u.domain())
 		}
 		if err == nil && !single(u.mode) {
 			err = fault.New(fault.Invalid, "volume %q is reached by host %q only, which access mode %s does not allow", v.Name, v.Spec.Worker.Host, u.mode)

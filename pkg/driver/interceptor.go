@@ -4,9 +4,11 @@ import (
 	"context"
 	"path"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
-	"github.com/kubernetes-csi/csi-lib-utils/protosanitizer"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -15,36 +17,25 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
-// verbose is the log level at which requests are written out, their secrets stripped.
-const verbose = 5
-
 // observe writes one line an RPC and counts it.
 func (d *Driver) observe(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	volume := subject(req)
 	log := klog.FromContext(ctx).WithName("rpc")
-	log.V(verbose).Info("Called", "method", method, "request", protosanitizer.StripSecrets(req))
 	began := time.Now()
 	resp, err := handle(ctx, req)
 	took := time.Since(began)
 	code := status.Code(err)
-	switch {
-	case err == nil && quiet[method]:
-		log.V(verbose).Info("Served", "method", method, "duration", took, "code", code.String())
-	case err == nil:
+	// Requests are written nowhere: they hold secrets, and mount flags may.
+	if err == nil {
 		log.Info("Served", "method", method, "volume", volume, "duration", took, "code", code.String())
-	default:
+	} else {
 		log.Info("Served", "method", method, "volume", volume, "duration", took, "code", code.String(), "error", status.Convert(err).Message())
 	}
 	if d.config.Observe != nil {
 		d.config.Observe(method, code.String(), took)
 	}
 	return resp, err
-}
-
-// quiet are the methods that are asked all the time and change nothing.
-var quiet = map[string]bool{
-	"Probe": true, "GetPluginInfo": true, "GetPluginCapabilities": true, "ControllerGetCapabilities": true, "NodeGetCapabilities": true,
 }
 
 // subject is what a request is about: its volume, or its name.
@@ -59,6 +50,10 @@ func subject(req any) string {
 	}
 	if len(s) > longest {
 		s = s[:longest] + "…"
+	}
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		// Nobody shapes the log by a name.
+		return strconv.Quote(s)
 	}
 	return s
 }

@@ -143,6 +143,9 @@ func (s *nodeServer) NodeExpandVolume(ctx context.Context, req *csi.NodeExpandVo
 		return nil, answer(fault.New(fault.OutOfRange, "required are %d bytes, more than the limit of %d bytes", r.Required, r.Limit))
 	}
 	bytes, err := s.driver.config.Stager.Expand(ctx, req.GetVolumeId(), req.GetVolumePath(), r.Required)
+	if err == nil && r.Limit > 0 && bytes > r.Limit {
+		err = fault.New(fault.OutOfRange, "volume %q has %d bytes, over the limit of %d bytes; volumes are never made smaller", req.GetVolumeId(), bytes, r.Limit)
+	}
 	if err != nil {
 		return nil, answer(err)
 	}

@@ -2,10 +2,12 @@ package stage
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
@@ -48,10 +50,10 @@ func (s *Stager) publish(ctx context.Context, q PublishRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := s.publishable(r, q); err != nil {
+	want, err := s.publishable(r, q)
+	if err != nil {
 		return err
 	}
-	want := target{ReadOnly: q.ReadOnly || r.ReadOnly}
 	source := r.Path
 	if r.Access == v1alpha1.Block {
 		// A device node can be written through a read-only mount, so a read-only one is a device of its own.
@@ -75,21 +77,29 @@ func (s *Stager) publish(ctx context.Context, q PublishRequest) error {
 	return s.bind(ctx, next, source, q.Path, want)
 }
 
-// publishable refuses what does not match the staged volume.
-func (s *Stager) publishable(r *record, q PublishRequest) error {
+// publishable refuses what does not match the staged volume, and returns how it is to be published.
+func (s *Stager) publishable(r *record, q PublishRequest) (target, error) {
+	var none target
 	switch {
 	case r == nil || r.BootID != s.config.BootID || r.Device == "":
-		return fault.New(fault.Precondition, "it is not staged on host %q; stage it first", s.config.Host)
+		return none, fault.New(fault.Precondition, "it is not staged on host %q; stage it first", s.config.Host)
 	case r.Path != q.StagingPath:
-		return fault.New(fault.Precondition, "it is staged at %s, not at %s", r.Path, q.StagingPath)
+		return none, fault.New(fault.Precondition, "it is staged at %s, not at %s", r.Path, q.StagingPath)
 	case r.Access != q.Access:
-		return fault.New(fault.Invalid, "it is staged for access %s, not %s", r.Access, q.Access)
+		return none, fault.New(fault.Invalid, "it is staged for access %s, not %s", r.Access, q.Access)
 	case q.Filesystem != "" && r.Access == v1alpha1.Filesystem && q.Filesystem != r.Filesystem:
-		return fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, q.Filesystem)
+		return none, fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, q.Filesystem)
 	case q.Path == r.Path || strings.HasPrefix(q.Path, r.Path+"/"):
-		return fault.New(fault.Invalid, "the target path %s lies in the staging path", q.Path)
+		return none, fault.New(fault.Invalid, "the target path %s lies in the staging path", q.Path)
 	}
-	return nil
+	want := target{ReadOnly: q.ReadOnly || r.ReadOnly || readOnlyModes[q.Mode]}
+	if r.Access == v1alpha1.Block {
+		return want, nil
+	}
+	// The staged mount has its options; those given here must be allowed ones all the same.
+	options, err := filesystem.MountOptions(filesystem.Type(r.Filesystem), q.MountFlags)
+	want.ReadOnly = want.ReadOnly || slices.Contains(options, "ro")
+	return want, err
 }
 
 // publishedAlready tells whether the target shows the volume as asked for, and refuses a second target of
@@ -217,13 +227,26 @@ func (s *Stager) unpublish(ctx context.Context, id, path string) error {
 	case p.IsMount || p.Corrupted:
 		return fault.New(fault.Precondition, "what is mounted at %s is not this volume; it is left alone", path)
 	}
+	if !known {
+		return s.removeLeftover(ctx, id, path)
+	}
 	if err := s.config.Mounter.RemoveTarget(ctx, path); err != nil {
 		return err
-	}
-	if !known {
-		return nil
 	}
 	next := r.with()
 	delete(next.Targets, path)
 	return s.records.save(ctx, next)
+}
+
+// removeLeftover removes an empty target that no stage record names: a reboot took its mount and then the
+// record. Of a volume that nobody knows there can be none, so the path is somebody else's.
+func (s *Stager) removeLeftover(ctx context.Context, id, path string) error {
+	_, err := s.get(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.config.Mounter.RemoveTarget(ctx, path)
 }

@@ -96,6 +96,7 @@ func (s *Stager) plan(v *v1alpha1.DatastoreVolume, q Request) (*record, error) {
 		return nil, fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, q.Filesystem)
 	}
 	r.Options, err = mountOptions(filesystem.Type(r.Filesystem), q.MountFlags, r.ReadOnly)
+	r.ReadOnly = r.ReadOnly || slices.Contains(r.Options, "ro")
 	return r, err
 }
 

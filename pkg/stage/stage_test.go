@@ -2,12 +2,15 @@ package stage
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -245,4 +248,58 @@ func TestExpandRefreshesTheDevice(t *testing.T) {
 	want(t, err, fault.NotFound)
 	_, err = r.Expand(t.Context(), "w", r.path("v"), 0)
 	want(t, err, fault.NotFound)
+}
+
+func TestReadOnlyModesAndOptionsArePublishedReadOnly(t *testing.T) {
+	r := newRig(t)
+	for name, c := range map[string]struct {
+		stage   func(*Request)
+		publish func(*PublishRequest)
+	}{
+		"the mode of the publish":   {func(*Request) {}, func(q *PublishRequest) { q.Mode = "SINGLE_NODE_READER_ONLY" }},
+		"the mode of the staging":   {func(q *Request) { q.Mode = "SINGLE_NODE_READER_ONLY" }, func(*PublishRequest) {}},
+		"an option of the class":    {func(q *Request) { q.MountFlags = []string{"ro"} }, func(*PublishRequest) {}},
+		"an option of the publish":  {func(*Request) {}, func(q *PublishRequest) { q.MountFlags = []string{"ro"} }},
+		"a read-only publish alone": {func(*Request) {}, func(q *PublishRequest) { q.ReadOnly = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := "pvc-" + uuid.NewString()
+			r.volume(id, v1alpha1.Filesystem)
+			stage, publish := r.request(id, v1alpha1.Filesystem), r.publishRequest(id, v1alpha1.Filesystem)
+			c.stage(&stage)
+			c.publish(&publish)
+			r.must(r.Stage(t.Context(), stage))
+			r.must(r.Publish(t.Context(), publish))
+			if err := os.WriteFile(filepath.Join(publish.Path, "f"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+				t.Errorf("a write: %v", err)
+			}
+			r.must(r.Unpublish(t.Context(), id, publish.Path))
+			r.must(r.Unstage(t.Context(), id, stage.Path))
+		})
+	}
+	id := "pvc-" + uuid.NewString()
+	r.volume(id, v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), r.request(id, v1alpha1.Filesystem)))
+	bad := r.publishRequest(id, v1alpha1.Filesystem)
+	bad.MountFlags = []string{"password=secret"}
+	err := r.Publish(t.Context(), bad)
+	want(t, err, fault.Invalid, "password")
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v tells the value", err)
+	}
+}
+
+func TestUnpublishOfAnUnknownVolumeTouchesNothing(t *testing.T) {
+	r := newRig(t)
+	theirs := r.path("theirs")
+	r.must(os.Mkdir(theirs, 0o700))
+	r.must(r.Unpublish(t.Context(), "nobody", theirs))
+	if _, err := os.Stat(theirs); err != nil {
+		t.Error(err)
+	}
+	r.volume("v", v1alpha1.Filesystem)
+	r.must(r.Unpublish(t.Context(), "v", theirs)) // what a reboot left of a target
+	if _, err := os.Stat(theirs); !os.IsNotExist(err) {
+		t.Errorf("the leftover is still there: %v", err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,13 +48,13 @@ func DecodeDatastores(r io.Reader) ([]Document, error) {
 		d, err := decodeDatastore(raw)
 		docs = append(docs, Document{Number: len(docs) + 1, Datastore: d, Err: err})
 	}
-	markRepeated(docs, "metadata.name", func(d *Datastore) string { return d.Name })
-	markRepeated(docs, "spec.directory.path", func(d *Datastore) string {
-		if d.Spec.Directory == nil {
-			return ""
+	markRepeated(docs, "metadata.name", func(a, b *Datastore) string {
+		if a.Name == b.Name {
+			return a.Name
 		}
-		return strings.TrimRight(d.Spec.Directory.Path, "/")
+		return ""
 	})
+	markRepeated(docs, "spec.directory.path", samePath)
 	return docs, nil
 }
 
@@ -95,28 +96,34 @@ func decodeDatastore(raw []byte) (*Datastore, error) {
 	return &d, errors.Join(errs...)
 }
 
-// markRepeated makes every document wrong that shares a key with another.
-func markRepeated(docs []Document, field string, key func(*Datastore) string) {
-	seen := map[string][]int{}
-	for i, d := range docs {
-		if d.Datastore == nil {
-			continue
-		}
-		if k := key(d.Datastore); k != "" {
-			seen[k] = append(seen[k], i)
-		}
+// samePath returns the path that two datastores share on a host that both have; "" is none.
+func samePath(a, b *Datastore) string {
+	if a.Spec.Directory == nil || b.Spec.Directory == nil {
+		return ""
 	}
-	for k, at := range seen {
-		if len(at) < 2 {
-			continue
-		}
-		numbers := make([]string, len(at))
-		for i, doc := range at {
-			numbers[i] = fmt.Sprint(docs[doc].Number)
-		}
-		for _, doc := range at {
-			err := fmt.Errorf("%s: Duplicate value: %q: documents %s share it", field, k, strings.Join(numbers, " and "))
-			docs[doc].Err = errors.Join(docs[doc].Err, err)
+	path := strings.TrimRight(a.Spec.Directory.Path, "/")
+	if path != strings.TrimRight(b.Spec.Directory.Path, "/") {
+		return ""
+	}
+	if len(a.Spec.Hosts) > 0 && len(b.Spec.Hosts) > 0 &&
+		!slices.ContainsFunc(a.Spec.Hosts, func(h string) bool { return slices.Contains(b.Spec.Hosts, h) }) {
+		return ""
+	}
+	return path
+}
+
+// markRepeated makes every document wrong that shares what a field says with another.
+func markRepeated(docs []Document, field string, shared func(a, b *Datastore) string) {
+	for i := range docs {
+		for j := range i {
+			a, b := docs[j].Datastore, docs[i].Datastore
+			if a == nil || b == nil {
+				continue
+			}
+			if value := shared(a, b); value != "" {
+				err := fmt.Errorf("%s: Duplicate value: %q: documents %d and %d share it", field, value, docs[j].Number, docs[i].Number)
+				docs[i].Err, docs[j].Err = errors.Join(docs[i].Err, err), errors.Join(docs[j].Err, err)
+			}
 		}
 	}
 }

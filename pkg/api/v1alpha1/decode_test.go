@@ -113,6 +113,17 @@ func TestTwoOfOneNameOrPathAreBothWrong(t *testing.T) {
 	}
 }
 
+func TestOnePathOnHostsApartIsNoRepetition(t *testing.T) {
+	docs := decode(t, document("a", "/a", "  hosts: [h1, h2]")+"---\n"+document("b", "/a", "  hosts: [h3]"))
+	if docs[0].Err != nil || docs[1].Err != nil {
+		t.Errorf("%v, %v", docs[0].Err, docs[1].Err)
+	}
+	docs = decode(t, document("a", "/a", "  hosts: [h1, h2]")+"---\n"+document("b", "/a", "  hosts: [h2]"))
+	if docs[0].Err == nil || docs[1].Err == nil {
+		t.Error("one path on one host is taken twice")
+	}
+}
+
 func FuzzDecodeDatastores(f *testing.F) {
 	f.Add(document("a", "/a"))
 	f.Add("---\n---\n#x\n")

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
@@ -84,7 +85,7 @@ func mkfs(ctx context.Context, run *command.Runner, name string, f Format) error
 	}
 	cmd.Changes = "make " + string(f.Type) + " on " + name
 	if _, err := run.Run(ctx, cmd); err != nil {
-		return err
+		return f.judge(ctx, err)
 	}
 	if f.Type == Btrfs {
 		if err := setBtrfsUUID(ctx, run, path, name, uuid.MustParse(f.UUID)); err != nil {
@@ -92,6 +93,22 @@ func mkfs(ctx context.Context, run *command.Runner, name string, f Format) error
 		}
 	}
 	return f.verify(ctx, run, path)
+}
+
+// judge tells a user's options that the tool refuses, though each alone is allowed, from a failure of the
+// machine. Without options, or where the device failed under it, the tool's error is what it is.
+func (f Format) judge(ctx context.Context, err error) error {
+	code, exited := command.ExitCode(err)
+	if len(f.Options) == 0 || !exited || code == 0 || ctx.Err() != nil {
+		return err
+	}
+	for _, failed := range []unix.Errno{unix.ENOSPC, unix.EIO, unix.EROFS} {
+		// The tools write strerror(3) in the C locale; there is no other answer of theirs to tell by.
+		if strings.Contains(strings.ToLower(err.Error()), failed.Error()) {
+			return err
+		}
+	}
+	return fault.New(fault.Invalid, "the options %q can't be had together with this size: %w", f.Options, err)
 }
 
 // validate checks a Format by itself and returns the user's options.

@@ -375,3 +375,26 @@ func TestUserOptionsTakeThePlaceOfOurs(t *testing.T) {
 		})
 	}
 }
+
+func TestOptionsThatCannotBeHadTogetherAreInvalid(t *testing.T) {
+	for name, c := range map[string]struct {
+		fs      filesystem.Type
+		options string
+	}{
+		"more inodes than room": {filesystem.Ext4, "-N 4000000000"},
+		"a journal too large":   {filesystem.Ext4, "-J size=10240"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			options, err := filesystem.ParseMkfsOptions(c.fs, c.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = filesystem.Make(t.Context(), runner(), sparse(t, 64*mib), filesystem.Format{
+				Type: c.fs, UUID: someUUID, SectorSize: 512, Zeroed: true, Options: options,
+			})
+			if !fault.Is(err, fault.Invalid) {
+				t.Errorf("got %v (%v)", err, fault.KindOf(err))
+			}
+		})
+	}
+}

@@ -89,7 +89,8 @@ func MountOptions(t Type, flags []string) ([]string, error) {
 			}
 			fits := func(r rule) bool { return r.style == as && r.key == key && r.ok(v) }
 			if len(option) > maxMountOption || !slices.ContainsFunc(rules, fits) {
-				return nil, refuse(what, t, rules, "%q is not allowed", shorten(option))
+				// A value may be a secret (CSI specification, mount_flags); a key is none.
+				return nil, refuse(what, t, rules, "%q is not allowed, or not with that value", shorten(key))
 			}
 			if !slices.Contains(out, option) {
 				out = append(out, option)

@@ -46,7 +46,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, fault.Wrap(err, "listen on", path)
 	}
 	temporary := path + fresh
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := removeStale(ctx, temporary); err != nil {
 		return nil, fault.Wrap(err, "listen on", path)
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temporary, Net: "unix"})
@@ -62,6 +62,17 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 		return nil, fault.Wrap(errors.Join(err, l.Close()), "listen on", path)
 	}
 	return &listener{Listener: l, path: path, made: made}, nil
+}
+
+// removeStale removes what a start that was killed left.
+func removeStale(ctx context.Context, temporary string) error {
+	if err := replaceable(ctx, temporary); err != nil {
+		return fault.Wrap(err, "use", temporary)
+	}
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // replaceable tells whether a new socket may take the path.

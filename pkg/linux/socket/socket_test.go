@@ -65,7 +65,12 @@ func TestAStaleSocketIsReplaced(t *testing.T) {
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path+".new", nil, 0o600); err != nil { // of a start that was killed
+	killed, err := net.ListenUnix("unix", &net.UnixAddr{Name: path + ".new", Net: "unix"}) // a start that was killed
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed.SetUnlinkOnClose(false)
+	if err := killed.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := listen(t, path).Close(); err != nil {
