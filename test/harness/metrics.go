@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -15,9 +16,11 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// freeAddress finds a port that nobody listens on.
+// freeAddress finds a port that nobody listens on, on a loopback address that hardly anybody else will think of until it is
+// used.
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address := fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return "", err
 	}
