@@ -195,23 +195,27 @@ func punch(t *testing.T, image string) {
 }
 
 func TestAThickImageCanBeOverwrittenOnAFullFilesystem(t *testing.T) {
-	onEach(t, func(t *testing.T, _, path string, reopen func() datastore.Pool) {
-		v := thick("pvc-1", 96*mib)
-		create(t, reopen(), v)
-		opened := attach(t, reopen(), v)
-		run(t, "sh", "-c", "dd if=/dev/zero bs=1M of="+path+"/ballast 2>/dev/null; sync -f "+path)
-		for round := range 3 {
-			device, err := os.OpenFile(opened.Device, os.O_RDWR, 0)
-			must(t, err)
-			_, err = device.Write(pattern(v.Bytes)[round:])
-			must(t, errors.Join(err, device.Sync(), device.Close()))
-			got, err := os.ReadFile(opened.Device)
-			must(t, err)
-			if !bytes.HasPrefix(got, pattern(v.Bytes)[round:]) {
-				t.Fatal("the data is another")
+	for _, fs := range filesystems() {
+		t.Run(fs, func(t *testing.T) {
+			path := disk(t, fs, 400*mib)
+			p := newPool(t, path)
+			v := thick("pvc-1", 64*mib)
+			create(t, p, v)
+			opened := attach(t, p, v)
+			run(t, "sh", "-c", "dd if=/dev/zero bs=1M of="+path+"/ballast 2>/dev/null; sync -f "+path)
+			for round := range 2 {
+				device, err := os.OpenFile(opened.Device, os.O_RDWR, 0)
+				must(t, err)
+				_, err = device.Write(pattern(v.Bytes)[round:])
+				must(t, errors.Join(err, device.Sync(), device.Close()))
+				got, err := os.ReadFile(opened.Device)
+				must(t, err)
+				if !bytes.HasPrefix(got, pattern(v.Bytes)[round:]) {
+					t.Fatal("the data is another")
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // A disk whose sectors have 4096 bytes can't be written directly in smaller units.

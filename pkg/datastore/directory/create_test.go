@@ -11,6 +11,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 )
 
 func TestCreateCarvesMarksAndFormats(t *testing.T) {
@@ -173,6 +174,18 @@ func TestCreateTellsWhatMkfsSays(t *testing.T) {
 	if names, err := os.ReadDir(filepath.Join(path, ".datastore-csi/tmp")); err != nil || len(names) > 0 {
 		t.Errorf("left behind %v, %v", names, err)
 	}
+}
+
+// A tool that zeroes by punching holes takes nothing of what was promised.
+func TestAThickImageIsWholeWhateverMkfsDoes(t *testing.T) {
+	tools := t.TempDir()
+	put(t, "#!/bin/sh\nfor image; do :; done\n/usr/sbin/mke2fs \"$@\" && case \"$*\" in *-V*) ;; *) fallocate -p -o 32M -l 8M \"$image\" ;; esac\n", tools, "mke2fs")
+	must(t, os.Chmod(filepath.Join(tools, "mke2fs"), 0o755))
+	path := t.TempDir()
+	c := config(t, path)
+	c.Tools.Command = command.New(command.Config{Path: tools + ":" + command.DefaultPath})
+	v := formatted(thick("pvc-1", 64*mib), "ext4")
+	checkMade(t, path, v, create(t, open(t, c), v))
 }
 
 func TestCreateNeverTakesWhatIsThereForItsVolume(t *testing.T) {

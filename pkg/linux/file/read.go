@@ -98,7 +98,7 @@ func (r *Root) Stat(name string) (Info, error) {
 	if err := checkDir(name); err != nil {
 		return Info{}, err
 	}
-	fd, err := r.openFD(name, unix.O_PATH, 0)
+	fd, err := r.openFD(name, unix.O_PATH|unix.O_NOFOLLOW, 0) // a link for itself, see openat2(2)
 	if err != nil {
 		return Info{}, failed("stat", r.full(name), err)
 	}

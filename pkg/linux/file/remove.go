@@ -71,7 +71,7 @@ func (r *Root) remove(ctx context.Context, dir *os.File, name string, depth int)
 // empty removes all that is in a directory.
 func (r *Root) empty(ctx context.Context, parent *os.File, name string, depth int) error {
 	fd, err := openat2(int(parent.Fd()), lastOf(name), unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: beneath,
+		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath,
 	})
 	if errors.Is(err, unix.ENOENT) {
 		return nil

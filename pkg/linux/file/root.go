@@ -100,7 +100,7 @@ func (r *Root) open(name string, flags uint64, mode fs.FileMode) (*os.File, erro
 // openFD is open for a descriptor that doesn't need a file around it.
 func (r *Root) openFD(name string, flags uint64, mode fs.FileMode) (int, error) {
 	return openat2(int(r.dir.Fd()), name, unix.OpenHow{
-		Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Mode: uint64(mode.Perm()), Resolve: beneath,
+		Flags: flags | unix.O_CLOEXEC, Mode: uint64(mode.Perm()), Resolve: beneath,
 	})
 }
 

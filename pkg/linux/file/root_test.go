@@ -122,6 +122,26 @@ func everyMethod(t *testing.T, r *file.Root, name string) map[string]error {
 	return results
 }
 
+func TestSymbolicLinksInsideTheRootAreNotFollowedEither(t *testing.T) {
+	dir := t.TempDir()
+	put(t, "x", dir, "real/f")
+	must(t, os.Symlink("real", filepath.Join(dir, "link")))
+	must(t, os.Symlink("real/f", filepath.Join(dir, "flink")))
+	r := openRoot(t, dir)
+	for op, err := range everyMethod(t, r, "link/f") {
+		if !fault.Is(err, fault.Precondition) || !strings.Contains(err.Error(), "symbolic link") && op != "rename to" {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	for _, open := range []func(string) (*os.File, error){r.Open, r.OpenWrite} {
+		_, err := open("flink")
+		wantKind(t, err, fault.Precondition)
+	}
+	if content(t, dir, "real/f") != "x" {
+		t.Error("the file was changed")
+	}
+}
+
 func TestRootItselfIsNotChanged(t *testing.T) {
 	r := openRoot(t, t.TempDir())
 	for op, err := range everyMethod(t, r, ".") {
