@@ -158,10 +158,6 @@ func (db *DB) Close() error {
 	return fault.Wrap(db.file.Close(), "close the store", db.config.Path)
 }
 
-func (db *DB) errClosed() error {
-	return fault.New(fault.Unavailable, "the store %s is closed", db.config.Path)
-}
-
 func (c Config) check() error {
 	switch {
 	case c.Path == "":

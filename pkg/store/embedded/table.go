@@ -46,7 +46,7 @@ func (t *table[T, P]) Get(ctx context.Context, name string) (*T, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.records == nil {
-		return nil, t.failed(t.db.errClosed(), "get", name)
+		return nil, t.failed(errClosed(t.db.config.Path), "get", name)
 	}
 	if record, ok := t.records[name]; ok {
 		return record, nil
@@ -65,7 +65,7 @@ func (t *table[T, P]) List(ctx context.Context) ([]*T, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.records == nil {
-		return nil, t.failed(t.db.errClosed(), "list", "")
+		return nil, t.failed(errClosed(t.db.config.Path), "list", "")
 	}
 	return slices.Clone(t.sorted), nil
 }

@@ -26,7 +26,7 @@ func (t *table[T, P]) Watch(ctx context.Context, name string) (store.Watch[T], e
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.records == nil {
-		return nil, t.failed(t.db.errClosed(), "watch", name)
+		return nil, t.failed(errClosed(t.db.config.Path), "watch", name)
 	}
 	q := newQueue(name)
 	t.queues.insert(q)
@@ -66,7 +66,7 @@ func (w *watch[T, P]) pending() (event store.Event[T], ok bool, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.records == nil {
-		return event, false, t.db.errClosed()
+		return event, false, errClosed(t.db.config.Path)
 	}
 	select {
 	case <-w.queue.ended:

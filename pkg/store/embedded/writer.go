@@ -95,7 +95,7 @@ func (w *writer) submit(ctx context.Context, stage func(*batch) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-w.stop:
-		return errStopped()
+		return errClosed(w.path)
 	}
 	select {
 	case err := <-r.answer:
@@ -232,4 +232,6 @@ func (w *writer) close() {
 	<-w.stopped
 }
 
-func errStopped() error { return fault.New(fault.Unavailable, "the store is closed") }
+func errClosed(path string) error {
+	return fault.New(fault.Unavailable, "the store %s is closed", path)
+}
