@@ -3,7 +3,7 @@
 #
 #   hack/gotest.sh [-v] GOTESTSUM NAME [go test flags and packages]
 #
-# -v shows each test and what it logs. bin/log/NAME.json has every test's time and output either way.
+# -v shows each test, its rows, and what they log. bin/log/NAME.json has every test's time and output either way.
 set -euo pipefail
 format=standard-quiet
 if [[ $1 == -v ]]; then
@@ -14,6 +14,6 @@ gotestsum=$1
 name=$2
 shift 2
 mkdir -p bin/log
-# Starts and pauses of parallel tests say nothing that the results don't.
+# Starts and pauses of parallel tests say nothing that the results don't; of what passed, two levels are enough.
 "$gotestsum" --format "$format" --jsonfile "bin/log/$name.json" -- "$@" |
-	sed -uE '/^=== (RUN|PAUSE|CONT|NAME) /d'
+	sed -uE -e '/^=== (RUN|PAUSE|CONT|NAME) /d' -e '/^ *--- PASS: [^/]+\/[^/]+\//d'
