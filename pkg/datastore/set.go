@@ -2,6 +2,8 @@ package datastore
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,12 +69,7 @@ func (s *Set) Apply(ctx context.Context, d *v1alpha1.Datastore, poolUUID string)
 }
 
 func serves(d *v1alpha1.Datastore, host string) bool {
-	for _, h := range d.Spec.Hosts {
-		if h == host {
-			return true
-		}
-	}
-	return len(d.Spec.Hosts) == 0
+	return len(d.Spec.Hosts) == 0 || slices.Contains(d.Spec.Hosts, host)
 }
 
 // Remove closes a datastore's pool. Its storage stays as it is.
@@ -100,6 +97,11 @@ func (s *Set) release(m *monitor) {
 // measured. A datastore that is not here is fault.NotFound; one that is inactive, could not be opened, or
 // does not answer is fault.Unavailable and says why.
 func (s *Set) Pool(ctx context.Context, name string) (Pool, error) {
+	return s.hand(ctx, name, (*monitor).get)
+}
+
+// hand returns what a datastore's monitor gives, once it has measured its pool.
+func (s *Set) hand(ctx context.Context, name string, give func(*monitor) (Pool, error)) (Pool, error) {
 	s.mu.Lock()
 	m, ok := s.monitors[name]
 	s.mu.Unlock()
@@ -107,32 +109,19 @@ func (s *Set) Pool(ctx context.Context, name string) (Pool, error) {
 		return nil, fault.New(fault.NotFound, "datastore %q has no pool on host %q", name, s.config.Host)
 	}
 	m.await(ctx)
-	pool, err := m.get()
+	pool, err := give(m)
 	return pool, fault.Wrap(err, "use datastore", name)
 }
 
 // Leave is Pool for a caller that lets go of a volume (Pool.Close): an inactive datastore, and one that
 // could not be measured of late, let go too as long as they are open.
 func (s *Set) Leave(ctx context.Context, name string) (Pool, error) {
-	s.mu.Lock()
-	m, ok := s.monitors[name]
-	s.mu.Unlock()
-	if !ok {
-		return nil, fault.New(fault.NotFound, "datastore %q has no pool on host %q", name, s.config.Host)
-	}
-	m.await(ctx)
-	pool, err := m.leave()
-	return pool, fault.Wrap(err, "use datastore", name)
+	return s.hand(ctx, name, (*monitor).leave)
 }
 
 // Statuses returns what was last measured of every pool.
 func (s *Set) Statuses() map[string]v1alpha1.PoolStatus {
-	s.mu.Lock()
-	monitors := make([]*monitor, 0, len(s.monitors))
-	for _, m := range s.monitors {
-		monitors = append(monitors, m)
-	}
-	s.mu.Unlock()
+	monitors := s.all()
 	out := make(map[string]v1alpha1.PoolStatus, len(monitors))
 	for _, m := range monitors {
 		out[m.name] = m.report()
@@ -140,14 +129,15 @@ func (s *Set) Statuses() map[string]v1alpha1.PoolStatus {
 	return out
 }
 
+func (s *Set) all() []*monitor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.monitors))
+}
+
 // Settle waits until every pool was measured once, or for the set's patience, whichever comes first.
 func (s *Set) Settle(ctx context.Context) {
-	s.mu.Lock()
-	monitors := make([]*monitor, 0, len(s.monitors))
-	for _, m := range s.monitors {
-		monitors = append(monitors, m)
-	}
-	s.mu.Unlock()
+	monitors := s.all()
 	ctx, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
 	for _, m := range monitors {
