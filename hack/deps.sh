@@ -8,6 +8,9 @@
 #                              lint      what checks this project's shell scripts
 #                              race      the C compiler that Go's race detector needs
 #
+# fs and testbed also give the machine the ID that each has once it was booted (machine-id(5)), and minimal
+# images lack: pools are marked with it.
+#
 # Quiet, and done in about 20 ms, when nothing is missing. Needs root otherwise. Starts no daemon.
 # Waits up to DEPS_TIMEOUT seconds (default 300) for another apt that runs.
 set -euo pipefail
@@ -46,6 +49,13 @@ install() { # PACKAGE...
 		install --no-install-recommends "$@" >"$log" 2>&1
 }
 
+machine_id() {
+	grep -qsxE '[0-9a-f]{32}' /etc/machine-id && return
+	((EUID == 0)) || return 0 # the driver does with one of its own
+	say "making /etc/machine-id"
+	tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+}
+
 wanted=()
 for group; do
 	case $group in
@@ -66,6 +76,7 @@ done
 	exit 2
 }
 
+case " $* " in *' fs '* | *' testbed '*) machine_id ;; esac
 mapfile -t need < <(missing "${wanted[@]}")
 ((${#need[@]})) || exit 0
 if ((EUID != 0)); then
