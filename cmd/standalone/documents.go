@@ -22,12 +22,17 @@ import (
 // burst is how long the file must stay the same before it is read: an editor writes more than once.
 const burst = 200 * time.Millisecond
 
+// sweepEvery is how often datastores are looked for that stayed for their last volumes.
+const sweepEvery = 30 * time.Second
+
 // documents brings the file of Datastore documents into the store, and keeps it so.
 type documents struct {
 	path  string
 	store *store.Store
 	// valid is told whether the file that was read last is in force.
 	valid func(bool)
+	// inFile are the datastores of the file that is in force; nil before there is one.
+	inFile map[string]bool
 	// seen says which version of the file was read last.
 	seen stamp
 }
@@ -132,18 +137,34 @@ func (f *documents) apply(ctx context.Context, want []*v1alpha1.Datastore) error
 	if err != nil {
 		return err
 	}
-	inFile := make(map[string]bool, len(want))
+	f.inFile = make(map[string]bool, len(want))
 	var errs []error
 	for _, d := range want {
-		inFile[d.Name] = true
+		f.inFile[d.Name] = true
 		errs = append(errs, f.put(ctx, d))
 	}
 	for _, d := range known {
-		if !inFile[d.Name] {
+		if !f.inFile[d.Name] {
 			errs = append(errs, f.remove(ctx, d))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// sweep removes the datastores that stayed only for volumes which are gone by now.
+func (f *documents) sweep(ctx context.Context) {
+	known, err := f.store.Datastores.List(ctx)
+	if err != nil || f.inFile == nil {
+		return
+	}
+	for _, d := range known {
+		if f.inFile[d.Name] {
+			continue
+		}
+		if err := f.remove(ctx, d); err != nil {
+			klog.FromContext(ctx).Error(err, "Removing a datastore that left the file failed", "datastore", d.Name)
+		}
+	}
 }
 
 func (f *documents) put(ctx context.Context, d *v1alpha1.Datastore) error {
@@ -187,12 +208,12 @@ func (f *documents) remove(ctx context.Context, d *v1alpha1.Datastore) error {
 		}
 		return err
 	}
+	if d.Spec.Maintenance == v1alpha1.Cordon {
+		return nil
+	}
 	klog.FromContext(ctx).Info("A datastore is no longer in the file but has volumes: it stays for them and takes no new ones",
 		"datastore", d.Name, "volumes", has)
 	_, err = store.Change(ctx, f.store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
-		if now.Spec.Maintenance == v1alpha1.Cordon {
-			return store.Unchanged()
-		}
 		now.Spec.Maintenance = v1alpha1.Cordon
 		return nil
 	})
@@ -212,6 +233,8 @@ func (f *documents) watch(ctx context.Context) error {
 	}
 	settle := time.NewTimer(burst)
 	defer settle.Stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
 	waiting, last := true, stamp{}
 	for {
 		select {
@@ -220,6 +243,9 @@ func (f *documents) watch(ctx context.Context) error {
 		case err := <-w.Errors:
 			klog.FromContext(ctx).Error(err, "Watching the datastores' file missed something; it is looked at again", "file", f.path)
 		case <-w.Events:
+		case <-sweep.C:
+			f.sweep(ctx)
+			continue
 		case <-settle.C:
 			waiting = false
 			now := f.stamp()

@@ -143,11 +143,16 @@ func TestADatastoreThatIsGoneFromTheFile(t *testing.T) {
 	if got := r.names(t); got != "b c" {
 		t.Errorf("datastores %q: it is back as the file says", got)
 	}
+	r.write(t, doc("c"))
+	r.reload(t.Context())
+	r.sweep(t.Context())
+	if got := r.names(t); got != "bCordon c" {
+		t.Errorf("datastores %q: one with volumes stays", got)
+	}
 	if err := r.store.Volumes.Delete(t.Context(), "v", ""); err != nil {
 		t.Fatal(err)
 	}
-	r.write(t, doc("c"))
-	r.reload(t.Context())
+	r.sweep(t.Context())
 	if got := r.names(t); got != "c" {
 		t.Errorf("datastores %q: one without volumes goes", got)
 	}
