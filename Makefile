@@ -42,6 +42,7 @@ build: ## Build the static binaries into bin/
 clean: ## Remove what was built
 	rm -rf $(BIN)
 
+# What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
 .PHONY: test test-unit sanity conformance faults testbed test-vm fuzz
 test: ## All that CI runs, every part, with a summary
@@ -53,20 +54,20 @@ test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file 
 
 sanity: $(TOOLS)/gotestsum ## csi-sanity, in-process and against the binary
 	@hack/deps.sh fs
-	@$(gotest-v) sanity -timeout 20m $(TESTFLAGS) ./test/sanity/...
+	@$(gotest-v) sanity -count 1 -timeout 20m $(TESTFLAGS) ./test/sanity/...
 
 conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, and a part of the crash matrix
 	@hack/deps.sh fs
-	@$(gotest-v) conformance -timeout 60m $(TESTFLAGS) ./test/conformance/...
-	@$(gotest-v) crashes -timeout 60m $(TESTFLAGS) ./test/faults/...
+	@$(gotest-v) conformance -count 1 -timeout 60m $(TESTFLAGS) ./test/conformance/...
+	@$(gotest-v) crashes -count 1 -timeout 60m $(TESTFLAGS) ./test/faults/...
 
 faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file system (long)
 	@hack/deps.sh fs
-	@TEST_CRASH_POINTS=all $(gotest-v) faults -timeout 12h $(TESTFLAGS) ./test/faults/...
+	@TEST_CRASH_POINTS=all $(gotest-v) faults -count 1 -timeout 12h $(TESTFLAGS) ./test/faults/...
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults)(/|$$)')
+	@$(gotest) testbed -count 1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults)(/|$$)')
 
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
 	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)
