@@ -58,8 +58,10 @@ sanity: $(TOOLS)/gotestsum ## csi-sanity, in-process and against the binary
 
 conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, and a part of the crash matrix
 	@hack/deps.sh fs
-	@$(gotest-v) conformance -count 1 -timeout 60m $(TESTFLAGS) ./test/conformance/...
-	@$(gotest-v) crashes -count 1 -timeout 60m $(TESTFLAGS) ./test/faults/...
+	@failed=0; \
+	$(gotest-v) conformance -count 1 -timeout 60m $(TESTFLAGS) ./test/conformance/... || failed=1; \
+	$(gotest-v) crashes -count 1 -timeout 60m $(TESTFLAGS) ./test/faults/... || failed=1; \
+	exit $$failed
 
 faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file system (long)
 	@hack/deps.sh fs
