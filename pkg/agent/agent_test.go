@@ -40,7 +40,7 @@ func (m *memory) Status(context.Context) (datastore.Status, error) {
 	return datastore.Status{UUID: "pool-uuid", Total: 10 * gib, Free: 10 * gib}, nil
 }
 
-func (m *memory) Create(_ context.Context, v datastore.Volume) (datastore.Made, error) {
+func (m *memory) Create(_ context.Context, v datastore.Volume, _ *datastore.Volume, _ datastore.Progress) (datastore.Made, error) {
 	if m.hang != nil {
 		<-m.hang
 	}
@@ -71,7 +71,13 @@ func (m *memory) Expand(_ context.Context, v datastore.Volume) (datastore.Made, 
 	return datastore.Made{Bytes: m.volumes[v.ID]}, m.fail
 }
 
-func (m *memory) Delete(_ context.Context, v datastore.Volume) error {
+func (m *memory) Snapshot(context.Context, datastore.Volume, datastore.Volume, datastore.Progress) (datastore.Made, error) {
+	return datastore.Made{}, fault.New(fault.Invalid, "none here")
+}
+
+func (m *memory) List(context.Context) ([]datastore.Found, error) { return nil, nil }
+
+func (m *memory) Delete(_ context.Context, v datastore.Volume, _ datastore.Disposal) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.volumes, v.ID)

@@ -109,7 +109,7 @@ func (a *Agent) create(ctx context.Context, record *v1alpha1.DatastoreVolume) er
 func (a *Agent) make(ctx context.Context, pool datastore.Pool, record *v1alpha1.DatastoreVolume, volume datastore.Volume) (datastore.Made, error) {
 	refused := a.reserve(ctx, record)
 	if refused == nil {
-		return pool.Create(ctx, volume)
+		return pool.Create(ctx, volume, nil, nil)
 	}
 	if !fault.Is(refused, fault.Exhausted) {
 		return datastore.Made{}, refused
@@ -166,7 +166,7 @@ func messages(findings []v1alpha1.Finding) string {
 
 // reject refuses a volume for good, of which nothing is there. What an earlier try left half made is removed.
 func (a *Agent) reject(ctx context.Context, pool datastore.Pool, record *v1alpha1.DatastoreVolume, why error) error {
-	if err := pool.Delete(ctx, datastore.FromRecord(record)); err != nil {
+	if err := pool.Delete(ctx, datastore.FromRecord(record), datastore.Disposal{}); err != nil {
 		return err
 	}
 	a.ledger(record.Spec.Datastore).Release(record.Name)
@@ -204,7 +204,7 @@ func (a *Agent) delete(ctx context.Context, record *v1alpha1.DatastoreVolume) er
 	if err != nil {
 		return a.finishWithoutDatastore(ctx, record, v1alpha1.Deleted, err)
 	}
-	if err := pool.Delete(ctx, datastore.FromRecord(record)); err != nil {
+	if err := pool.Delete(ctx, datastore.FromRecord(record), datastore.Disposal{}); err != nil {
 		return err
 	}
 	err = a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) { s.Phase, s.Failure = v1alpha1.Deleted, nil })

@@ -23,6 +23,13 @@ type Capabilities struct {
 	Reach       Reach
 	// Expand tells that volumes can grow, online too.
 	Expand bool
+	// Snapshot and Clone tell that volumes can be snapshot, and made as copies of snapshots and volumes.
+	// Where the pool lacks the feature for the volume's format (v1alpha1.InstantCopies), the source must not
+	// be in use while it is copied.
+	Snapshot, Clone bool
+	// OnDelete and Wipe are what can become of a volume's data.
+	OnDelete []v1alpha1.DeletePolicy
+	Wipe     []v1alpha1.WipePolicy
 	// Granularity in bytes: sizes are multiples of it.
 	Granularity int64
 	// MinBytes is the smallest volume with that file system, or without one ("").

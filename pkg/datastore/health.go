@@ -22,6 +22,7 @@ func assess(d *v1alpha1.Datastore, s Status, err error) v1alpha1.PoolStatus {
 	}
 	out.Total, out.Used, out.Own = v1alpha1.Bytes(s.Total), v1alpha1.Bytes(s.Used), v1alpha1.Bytes(s.Own)
 	out.Free, out.Promisable = v1alpha1.Bytes(s.Free), v1alpha1.Bytes(promisable)
+	out.Features = s.Features
 	out.Findings = append(out.Findings, s.Findings...)
 	if len(out.Findings) > 0 {
 		out.Health = v1alpha1.Warning

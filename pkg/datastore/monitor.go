@@ -39,7 +39,7 @@ func newMonitor(s *Set, d *v1alpha1.Datastore, uuid string) *monitor {
 		set: s, name: d.Name, datastore: d, uuid: uuid,
 		kick: make(chan struct{}, 1), first: make(chan struct{}),
 		status:  v1alpha1.PoolStatus{UUID: uuid, Health: v1alpha1.Unavailable},
-		volumes: inUse{ids: map[string]bool{}},
+		volumes: newInUse(),
 		err:     fault.New(fault.Unavailable, "it was not measured yet; try again"),
 	}
 }

@@ -102,35 +102,49 @@ type stuck struct {
 	entered, leave chan struct{}
 }
 
-func (s *stuck) Create(context.Context, Volume) (Made, error) {
+func (s *stuck) Create(context.Context, Volume, *Volume, Progress) (Made, error) {
 	s.entered <- struct{}{}
 	<-s.leave
 	return Made{}, nil
 }
 
-func (s *stuck) Delete(context.Context, Volume) error { return nil }
+func (s *stuck) Delete(context.Context, Volume, Disposal) error { return nil }
 
 func TestASecondCallAboutAVolumeIsBusyAtOnce(t *testing.T) {
 	s := &stuck{entered: make(chan struct{}), leave: make(chan struct{})}
-	pool := &exclusive{Pool: s, inUse: &inUse{ids: map[string]bool{}}}
+	pool := &exclusive{Pool: s, inUse: &inUse{held: map[string]int{}}}
 	done := make(chan error)
 	go func() {
-		_, err := pool.Create(t.Context(), Volume{ID: "v"})
+		_, err := pool.Create(t.Context(), Volume{ID: "v"}, &Volume{ID: "source"}, nil)
 		done <- err
 	}()
 	<-s.entered
-	if err := pool.Delete(t.Context(), Volume{ID: "v"}); !fault.Is(err, fault.Busy) {
+	if err := pool.Delete(t.Context(), Volume{ID: "v"}, Disposal{}); !fault.Is(err, fault.Busy) {
 		t.Errorf("the same volume: %v", err)
 	}
-	if err := pool.Delete(t.Context(), Volume{ID: "w"}); err != nil {
+	if err := pool.Delete(t.Context(), Volume{ID: "w"}, Disposal{}); err != nil {
 		t.Errorf("another volume: %v", err)
 	}
+	if err := pool.Delete(t.Context(), Volume{ID: "source"}, Disposal{}); !fault.Is(err, fault.Busy) {
+		t.Errorf("the source of a copy: %v", err)
+	}
+	second := make(chan error)
+	go func() {
+		_, err := pool.Create(t.Context(), Volume{ID: "x"}, &Volume{ID: "source"}, nil)
+		second <- err
+	}()
+	<-s.entered // two copies of one source
 	close(s.leave)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if err := pool.Delete(t.Context(), Volume{ID: "v"}); err != nil {
-		t.Errorf("after the first call: %v", err)
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+	for _, id := range []string{"v", "source"} {
+		if err := pool.Delete(t.Context(), Volume{ID: id}, Disposal{}); err != nil {
+			t.Errorf("%s after the calls: %v", id, err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 )
 
@@ -20,11 +21,22 @@ type Pool interface {
 	// Status measures the pool. An error means that it cannot be used now, and says why.
 	Status(ctx context.Context) (Status, error)
 
-	// Create carves the volume, marks it and makes its file system. What an earlier, broken call left
-	// of it is removed first. No space is fault.Exhausted, and nothing is left behind then.
-	Create(ctx context.Context, v Volume) (Made, error)
+	// List returns everything that bears our cluster's mark, and what waits for its removal; in no order.
+	List(ctx context.Context) ([]Found, error)
 
-	// Find returns what Create made of the volume. Not there is fault.NotFound, something else in its place
+	// Create carves the volume, marks it and makes its file system, or copies all of from where that is
+	// not nil. What an earlier, broken call left of it is removed first, or gone on with where it is a
+	// copy. No space is fault.Exhausted, and nothing is left behind then.
+	//
+	// A copy that takes long tells progress how far it is, and ends with ctx. A source that must not be
+	// in use while it is copied, and is, is fault.Precondition; one that is gone fault.NotFound.
+	Create(ctx context.Context, v Volume, from *Volume, progress Progress) (Made, error)
+
+	// Snapshot makes snap (Volume.Snapshot is set) of a volume, as Create makes a copy: what of holds at
+	// one instant, Made.TakenAt.
+	Snapshot(ctx context.Context, of, snap Volume, progress Progress) (Made, error)
+
+	// Find returns what Create or Snapshot made. Not there is fault.NotFound, something else in its place
 	// fault.Precondition.
 	Find(ctx context.Context, v Volume) (Made, error)
 
@@ -32,12 +44,12 @@ type Pool interface {
 	// never shrinks. A volume that is not there is fault.NotFound.
 	Expand(ctx context.Context, v Volume) (Made, error)
 
-	// Delete takes the volume out of use for good. What is gone is success. A remainder that still
-	// takes space may stay, marked as such, until Reclaim.
-	Delete(ctx context.Context, v Volume) error
+	// Delete takes the volume or snapshot out of use for good, as d says. What is gone is success. A
+	// remainder that still takes space may stay, marked as such, until Reclaim.
+	Delete(ctx context.Context, v Volume, d Disposal) error
 
-	// Reclaim frees what Delete and broken calls of Create left behind. It resumes where it was
-	// interrupted, and never touches a volume.
+	// Reclaim wipes, where that was ordered, and frees what Delete and broken calls of Create left
+	// behind. It resumes where it was interrupted, and never touches a volume.
 	Reclaim(ctx context.Context) error
 
 	// Open makes the volume reachable on this host and verifies that it is the volume asked for. Called
@@ -60,11 +72,57 @@ type Status struct {
 	// Degraded is set where existing volumes can be served but nothing can be made, removed or grown: a
 	// file system that is mounted read-only.
 	Degraded bool
+	// Features that hold here, sorted.
+	Features []v1alpha1.Feature
 	// Findings for the administrator.
 	Findings []v1alpha1.Finding
 }
 
-// Made is what Create and Expand made.
+// Progress is told how many bytes of a copy are done, of how many in all. It returns at once.
+type Progress func(done, total int64)
+
+// Disposal says what becomes of a volume's bytes.
+type Disposal struct {
+	Policy v1alpha1.DeletePolicy
+	Wipe   v1alpha1.WipePolicy
+}
+
+// Found is something on the storage that bears our cluster's mark.
+type Found struct {
+	// Volume as its mark describes it. Bytes is what the storage holds where that is less.
+	Volume Volume
+	// Source of a copy or snapshot, by its ID and UID; nil where there was none.
+	Source *Volume
+	// State of it.
+	State FoundState
+	Made  Made
+	// Location on the storage, and the bytes that it takes there.
+	Location  string
+	Allocated int64
+	// Datastore that the mark's pool belongs to by its marker.
+	Datastore string
+	// Problems that were found with it, such as an image that is gone.
+	Problems []v1alpha1.Problem
+}
+
+// FoundState says in which state something was found on the storage.
+type FoundState string
+
+// The states of what is found.
+const (
+	// FoundWhole is a volume or snapshot.
+	FoundWhole FoundState = "Whole"
+	// FoundUnclear bears a mark that can't be read, or one of another cluster: it is left alone.
+	FoundUnclear FoundState = "Unclear"
+	// FoundRemainder waits to be wiped and freed.
+	FoundRemainder FoundState = "Remainder"
+	// FoundArchived was kept when its volume was deleted.
+	FoundArchived FoundState = "Archived"
+	// FoundRetained was left in its place when its volume was deleted.
+	FoundRetained FoundState = "Retained"
+)
+
+// Made is what Create, Snapshot and Expand made.
 type Made struct {
 	// Bytes is the volume's size, never less than asked for.
 	Bytes int64
@@ -72,13 +130,22 @@ type Made struct {
 	Location string
 	// Identity is what Open verifies and returns.
 	Identity string
+	// Promised is how many bytes a snapshot can take at most, its share of the pool's promises.
+	Promised int64
+	// TakenAt is the instant that a snapshot is of.
+	TakenAt time.Time
 }
 
 // Opened is a volume that can be used on this host.
 type Opened struct {
-	// Device is the path of a block device.
+	// Device is the path of a block device, or "".
 	Device string
-	// Bytes is the device's size.
+	// Dir is the path of a directory that is the volume, or "". A host that stages it binds it; Tree
+	// proves that what it opens there is the one that was verified.
+	Dir string
+	// Tree is the device and inode number of Dir.
+	Tree file.ID
+	// Bytes is the device's size, or the directory's limit.
 	Bytes int64
 	// Identity of what was opened.
 	Identity string

@@ -23,8 +23,16 @@ type Volume struct {
 	Modes []string
 	// Filesystem to make; nil for raw block.
 	Filesystem *v1alpha1.FilesystemSpec
+	Quota      v1alpha1.QuotaPolicy
 	Parameters map[string]string
 	Created    time.Time
+	// OnDelete and Wipe as the record says; "" leaves them to the datastore.
+	OnDelete v1alpha1.DeletePolicy
+	Wipe     v1alpha1.WipePolicy
+	// Snapshot tells that it is one: never opened, never changed.
+	Snapshot bool
+	// SourceID of a snapshot is its volume's ID.
+	SourceID string
 }
 
 // FromRecord returns what a pool needs to know of a record.
@@ -32,9 +40,35 @@ func FromRecord(r *v1alpha1.DatastoreVolume) Volume {
 	return Volume{
 		ID: r.Name, Name: r.Spec.Name, UID: string(r.UID), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
 		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
-		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem,
-		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time,
+		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
+		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, OnDelete: r.Spec.OnDelete, Wipe: r.Spec.Wipe,
 	}
+}
+
+// FromSnapshot returns what a pool needs to know of a snapshot's record.
+func FromSnapshot(r *v1alpha1.DatastoreSnapshot) Volume {
+	return Volume{
+		ID: r.Name, Name: r.Spec.Name, UID: string(r.UID), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
+		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
+		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
+		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, Snapshot: true, SourceID: r.Spec.Volume,
+	}
+}
+
+// FromSource returns what a pool needs to know of the source of a volume to find it.
+func FromSource(s *v1alpha1.VolumeSource, clusterID string) *Volume {
+	if s == nil {
+		return nil
+	}
+	return &Volume{ID: s.Name, UID: string(s.UID), ClusterID: clusterID, Snapshot: s.Kind == v1alpha1.SourceSnapshot}
+}
+
+// Key tells a volume from a snapshot of the same ID.
+func (v Volume) Key() string {
+	if v.Snapshot {
+		return "snapshot/" + v.ID
+	}
+	return v.ID
 }
 
 // uidDigits of a record's UID tell a volume from an earlier one of the same name.

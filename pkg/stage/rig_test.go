@@ -100,7 +100,7 @@ func (r *rig) volume(id string, access v1alpha1.AccessType) *v1alpha1.DatastoreV
 	}
 	v, err := r.store.Volumes.Create(r.t.Context(), v)
 	r.must(err)
-	made, err := r.pool.Create(r.t.Context(), datastore.FromRecord(v))
+	made, err := r.pool.Create(r.t.Context(), datastore.FromRecord(v), nil, nil)
 	r.must(err)
 	v, err = store.ChangeStatus(r.t.Context(), r.store.Volumes, id, func(v *v1alpha1.DatastoreVolume) error {
 		v.Status.Worker = v1alpha1.WorkerStatus{

@@ -84,6 +84,8 @@ type VolumeDefaults struct {
 	Provisioning Provisioning `json:"provisioning,omitempty"`
 	Format       VolumeFormat `json:"format,omitempty"`
 	OnDelete     DeletePolicy `json:"onDelete,omitempty"`
+	// Wipe says what is done to a volume's bytes before their space is given back; "" is the type's own.
+	Wipe WipePolicy `json:"wipe,omitempty"`
 }
 
 // Provisioning says when a volume takes its space.
@@ -98,14 +100,50 @@ const (
 // VolumeFormat says what a volume is on a datastore that is a file system.
 type VolumeFormat string
 
-// FormatImage is a raw image file, attached as a loop device.
-const FormatImage VolumeFormat = "Image"
+// The formats of volumes.
+const (
+	// FormatImage is a raw image file, attached as a loop device.
+	FormatImage VolumeFormat = "Image"
+	// FormatSubdirectory is a directory, mounted by bind; its size is enforced by a quota.
+	FormatSubdirectory VolumeFormat = "Subdirectory"
+)
+
+// QuotaPolicy says whether the size of a sub-directory must be enforced.
+type QuotaPolicy string
+
+// The quota policies: Required volumes are refused where their size can't be enforced.
+const (
+	QuotaRequired QuotaPolicy = "Required"
+	QuotaNone     QuotaPolicy = "None"
+)
 
 // DeletePolicy says what becomes of a volume's data when it is deleted.
 type DeletePolicy string
 
-// DeleteData removes it.
-const DeleteData DeletePolicy = "Delete"
+// The delete policies.
+const (
+	// DeleteData removes it.
+	DeleteData DeletePolicy = "Delete"
+	// RetainData leaves it in its place on the storage, marked, without a record.
+	RetainData DeletePolicy = "Retain"
+	// ArchiveData moves it aside on the storage under a readable name, with its metadata.
+	ArchiveData DeletePolicy = "Archive"
+)
+
+// WipePolicy says what is done to a volume's bytes before their space is given back.
+type WipePolicy string
+
+// The wipe policies.
+const (
+	// WipeDefault is the type's own.
+	WipeDefault WipePolicy = ""
+	// WipeNone does nothing to them.
+	WipeNone WipePolicy = "None"
+	// WipeDiscard tells the storage below that they are of no use any more.
+	WipeDiscard WipePolicy = "Discard"
+	// WipeZero overwrites them with zeroes.
+	WipeZero WipePolicy = "Zero"
+)
 
 // DatastoreState is the administrator's switch of a pool.
 type DatastoreState string

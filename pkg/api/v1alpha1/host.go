@@ -48,9 +48,54 @@ type PoolStatus struct {
 	Free       resource.Quantity `json:"free,omitempty"`
 	Promisable resource.Quantity `json:"promisable,omitempty"`
 
+	// Features are what holds on this pool beyond what its type promises, sorted.
+	Features []Feature `json:"features,omitempty"`
+
 	// Findings are sentences for the administrator: what is wrong, and what to do.
 	Findings []Finding `json:"findings,omitempty"`
+
+	// Orphans are what bears our mark on the storage without a record, and records without storage,
+	// sorted by name. They are reported and never deleted.
+	Orphans []Orphan `json:"orphans,omitempty"`
 }
+
+// Feature is something that some pools of a type can do and others can't.
+type Feature string
+
+// The features of pools.
+const (
+	// InstantCopies tells that images are copied by sharing their blocks, whatever their size, also
+	// while they are in use.
+	InstantCopies Feature = "InstantCopies"
+	// SubdirectoryQuota tells that the size of sub-directories is enforced.
+	SubdirectoryQuota Feature = "SubdirectoryQuota"
+	// SubdirectorySnapshots tells that sub-directories are copied instantly, also while they are in use.
+	SubdirectorySnapshots Feature = "SubdirectorySnapshots"
+)
+
+// Orphan is storage without a record, or a record without storage.
+type Orphan struct {
+	Kind OrphanKind `json:"kind"`
+	// Name of the record, or what the mark says it was.
+	Name string `json:"name"`
+	// Location on the storage.
+	Location string `json:"location"`
+	// Size in bytes that it takes, or was to take.
+	Size resource.Quantity `json:"size"`
+	// Since is when it was made.
+	Since metav1.Time `json:"since"`
+	// Snapshot tells that it is one, not a volume.
+	Snapshot bool `json:"snapshot,omitempty"`
+}
+
+// OrphanKind says what is missing.
+type OrphanKind string
+
+// The kinds of orphans.
+const (
+	NoRecord  OrphanKind = "NoRecord"
+	NoStorage OrphanKind = "NoStorage"
+)
 
 // Finding is one thing that an administrator should know of a pool.
 type Finding struct {

@@ -101,8 +101,9 @@ func (c *CapacityPolicy) validate(p *field.Path) field.ErrorList {
 
 func (v *VolumeDefaults) validate(p *field.Path) field.ErrorList {
 	errs := oneOf(p.Child("provisioning"), v.Provisioning, Thin, Thick)
-	errs = append(errs, oneOf(p.Child("format"), v.Format, FormatImage)...)
-	return append(errs, oneOf(p.Child("onDelete"), v.OnDelete, DeleteData)...)
+	errs = append(errs, oneOf(p.Child("format"), v.Format, FormatImage, FormatSubdirectory)...)
+	errs = append(errs, oneOf(p.Child("onDelete"), v.OnDelete, DeleteData, RetainData, ArchiveData)...)
+	return append(errs, oneOf(p.Child("wipe"), v.Wipe, WipeDefault, WipeNone, WipeDiscard, WipeZero)...)
 }
 
 func oneOf[T ~string](p *field.Path, got T, allowed ...T) field.ErrorList {

@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // DatastoreVolume is a volume carved out of a datastore. The controller writes its spec; each part of
@@ -34,8 +35,18 @@ type DatastoreVolumeSpec struct {
 	// Filesystem is what the worker makes on the volume; nil for a raw block volume.
 	Filesystem *FilesystemSpec `json:"filesystem,omitempty"`
 
+	// Source is what the volume starts as a copy of; nil for an empty volume.
+	Source *VolumeSource `json:"source,omitempty"`
+
+	// Quota says whether the size of a sub-directory must be enforced; "" for other formats.
+	Quota QuotaPolicy `json:"quota,omitempty"`
+
 	// Parameters are those of CreateVolume without the provisioner's own, compared on repeats.
 	Parameters map[string]string `json:"parameters,omitempty"`
+
+	// OnDelete and Wipe are the volume's mutable parameters; "" leaves them to the datastore.
+	OnDelete DeletePolicy `json:"onDelete,omitempty"`
+	Wipe     WipePolicy   `json:"wipe,omitempty"`
 
 	// Worker is the one host that may change the volume on its storage.
 	Worker Worker `json:"worker"`
@@ -93,7 +104,25 @@ type Attachment struct {
 type Deletion struct {
 	RequestedAt metav1.Time  `json:"requestedAt"`
 	Policy      DeletePolicy `json:"policy"`
+	Wipe        WipePolicy   `json:"wipe,omitempty"`
 }
+
+// VolumeSource names what a volume starts as a copy of, on the same datastore and worker.
+type VolumeSource struct {
+	Kind SourceKind `json:"kind"`
+	// Name and UID are those of the source's record.
+	Name string    `json:"name"`
+	UID  types.UID `json:"uid"`
+}
+
+// SourceKind says what a source is.
+type SourceKind string
+
+// What a volume can be a copy of.
+const (
+	SourceVolume   SourceKind = "Volume"
+	SourceSnapshot SourceKind = "Snapshot"
+)
 
 // DatastoreVolumeStatus is what was found.
 type DatastoreVolumeStatus struct {
@@ -110,6 +139,8 @@ type Phase string
 const (
 	// Pending is the phase of a record that no agent has taken up.
 	Pending Phase = ""
+	// Creating volumes are being copied; Progress says how far it is.
+	Creating Phase = "Creating"
 	// Ready volumes can be used.
 	Ready Phase = "Ready"
 	// Rejected volumes were refused by the worker's agent: nothing was carved.
@@ -131,9 +162,41 @@ type WorkerStatus struct {
 	// Identity is verified whenever the volume is reached.
 	Identity string `json:"identity,omitempty"`
 
+	// Promised is how many bytes a snapshot takes of its pool's promises: what it can hold at most. A
+	// volume takes its size.
+	Promised resource.Quantity `json:"promised,omitempty"`
+
+	// TakenAt is the instant whose bytes a snapshot holds.
+	TakenAt *metav1.Time `json:"takenAt,omitempty"`
+
+	// Progress of a copy, while the phase is Creating. It is written every few seconds at most.
+	Progress *Progress `json:"progress,omitempty"`
+
+	// Problems are what is wrong with a volume on its storage; empty where nothing is known to be.
+	Problems []Problem `json:"problems,omitempty"`
+
 	// Failure is why the last try failed; nil after a success.
 	Failure *Failure `json:"failure,omitempty"`
 }
+
+// Progress of a copy, in bytes.
+type Progress struct {
+	Done  resource.Quantity `json:"done"`
+	Total resource.Quantity `json:"total"`
+}
+
+// Problem is an adverse condition of a volume.
+type Problem struct {
+	Status VolumeHealth `json:"status"`
+	// Reason is a word in CamelCase for machines, Message a sentence for people: what is wrong, and
+	// what to do.
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+}
+
+// VolumeHealth is a kind of adverse condition, by its name in the CSI specification
+// (VolumeHealthErrorType).
+type VolumeHealth string
 
 // Failure is an error carried in a record.
 type Failure struct {

@@ -80,7 +80,7 @@ func TestAVolumeIsUsedGrownAndGivenBack(t *testing.T) {
 		if content(t, dir, "data") != string(data) {
 			t.Error("the data is another")
 		}
-		wantKind(t, reopen().Delete(t.Context(), v), fault.Precondition, readOnly.Device, "pvc-1")
+		wantKind(t, reopen().Delete(t.Context(), v, datastore.Disposal{}), fault.Precondition, readOnly.Device, "pvc-1")
 		run(t, "umount", dir)
 		must(t, reopen().Close(t.Context(), v))
 		must(t, reopen().Close(t.Context(), v))
@@ -90,7 +90,7 @@ func TestAVolumeIsUsedGrownAndGivenBack(t *testing.T) {
 		_, err = reopen().Expand(t.Context(), v)
 		wantKind(t, err, fault.NotFound)
 		must(t, reopen().Close(t.Context(), v))
-		must(t, reopen().Delete(t.Context(), v))
+		must(t, reopen().Delete(t.Context(), v, datastore.Disposal{}))
 		if exists(imageOf(path, v)) {
 			t.Error("the image is still there")
 		}
@@ -110,7 +110,7 @@ func TestDeleteWaitsForAPasserby(t *testing.T) {
 	must(t, p.Close(t.Context(), v))
 	var leaving errgroup.Group
 	ctx := before(t.Context(), "loop: detach", func() { leaving.Go(passerby.Close) })
-	must(t, p.Delete(ctx, v))
+	must(t, p.Delete(ctx, v, datastore.Disposal{}))
 	must(t, leaving.Wait())
 }
 

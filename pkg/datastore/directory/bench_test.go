@@ -71,7 +71,7 @@ func BenchmarkDelete(b *testing.B) {
 		v := thin(fmt.Sprintf("pvc-%d", i), mib)
 		create(b, p, v)
 		b.StartTimer()
-		must(b, p.Delete(b.Context(), v))
+		must(b, p.Delete(b.Context(), v, datastore.Disposal{}))
 	}
 }
 

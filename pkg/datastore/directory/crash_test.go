@@ -66,11 +66,11 @@ func runJob(text string) error {
 	}
 	switch j.Call {
 	case "create":
-		_, err = p.Create(ctx, j.Volume)
+		_, err = p.Create(ctx, j.Volume, nil, nil)
 	case "expand":
 		_, err = p.Expand(ctx, j.Volume)
 	case "delete":
-		if err = p.Delete(ctx, j.Volume); err == nil {
+		if err = p.Delete(ctx, j.Volume, datastore.Disposal{}); err == nil {
 			err = p.Reclaim(ctx)
 		}
 	}
@@ -233,7 +233,7 @@ func TestDeleteAndReclaimDieAnywhere(t *testing.T) {
 
 func remove(t *testing.T, p datastore.Pool, v datastore.Volume) {
 	t.Helper()
-	must(t, p.Delete(t.Context(), v))
+	must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
 	must(t, p.Reclaim(t.Context()))
 }
 

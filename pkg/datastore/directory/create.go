@@ -15,7 +15,10 @@ import (
 )
 
 // Create makes the volume in tmp/ and renames it into its place when all of it is durable.
-func (p *pool) Create(ctx context.Context, v datastore.Volume) (datastore.Made, error) {
+func (p *pool) Create(ctx context.Context, v datastore.Volume, from *datastore.Volume, _ datastore.Progress) (datastore.Made, error) {
+	if from != nil {
+		return datastore.Made{}, p.about(noCopies(), "create", v)
+	}
 	made, err := p.create(ctx, v)
 	return made, p.about(err, "create", v)
 }

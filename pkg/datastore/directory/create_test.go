@@ -33,7 +33,7 @@ func TestCreateCarvesMarksAndFormats(t *testing.T) {
 						t.Errorf("the second call changed something:\n%s\nwas:\n%s", after, before)
 					}
 				})
-				must(t, p.Delete(t.Context(), v))
+				must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
 				must(t, p.Reclaim(t.Context()))
 			}
 		}
@@ -118,7 +118,7 @@ func TestCreateRefusesWhatItCannotMake(t *testing.T) {
 			before := under(t, path)
 			v := thin("pvc-1", gib)
 			c.change(&v)
-			_, err := p.Create(t.Context(), v)
+			_, err := p.Create(t.Context(), v, nil, nil)
 			wantKind(t, err, c.kind)
 			if len(err.Error()) > 1000 {
 				t.Errorf("an error of %d bytes", len(err.Error()))
@@ -136,12 +136,12 @@ func TestCreateWithoutSpaceLeavesNothing(t *testing.T) {
 			path := disk(t, fs, 512*mib)
 			p := newPool(t, path)
 			before, files := used(t, p), under(t, path)
-			_, err := p.Create(t.Context(), thick("pvc-1", 4*gib))
+			_, err := p.Create(t.Context(), thick("pvc-1", 4*gib), nil, nil)
 			wantKind(t, err, fault.Exhausted, "4Gi", "pvc-1", "fast")
 			// The figures can't tell this one: the file system finds out while it allocates.
 			status, err := p.Status(t.Context())
 			must(t, err)
-			_, err = p.Create(t.Context(), thick("pvc-1", status.Free-status.Free%4096))
+			_, err = p.Create(t.Context(), thick("pvc-1", status.Free-status.Free%4096), nil, nil)
 			wantKind(t, err, fault.Exhausted, "pvc-1")
 			if after := under(t, path); after != files {
 				t.Errorf("left behind:\n%s\nwas\n%s", after, files)
@@ -167,7 +167,7 @@ func TestCreateTellsWhatMkfsSays(t *testing.T) {
 	p := newPool(t, path)
 	v := formatted(thin("pvc-1", 64*mib), "ext4")
 	v.Filesystem.MkfsOptions = []string{"-O", "no_such_feature"}
-	_, err := p.Create(t.Context(), v)
+	_, err := p.Create(t.Context(), v, nil, nil)
 	if err == nil || !strings.Contains(err.Error(), "pvc-1") || !strings.Contains(err.Error(), "no_such_feature") {
 		t.Errorf("got %v", err)
 	}
@@ -253,7 +253,7 @@ func TestCreateOfManyAtOnce(t *testing.T) {
 	})
 	for i := range n {
 		wg.Go(func() {
-			_, errs[i] = p.Create(t.Context(), formatted(thin(fmt.Sprintf("pvc-%d", i), 64*mib), "ext4"))
+			_, errs[i] = p.Create(t.Context(), formatted(thin(fmt.Sprintf("pvc-%d", i), 64*mib), "ext4"), nil, nil)
 		})
 	}
 	wg.Wait()

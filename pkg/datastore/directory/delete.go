@@ -12,7 +12,7 @@ import (
 )
 
 // Delete renames the volume into trash/. An image that the kernel says is in use is fault.Precondition.
-func (p *pool) Delete(ctx context.Context, v datastore.Volume) error {
+func (p *pool) Delete(ctx context.Context, v datastore.Volume, _ datastore.Disposal) error {
 	return p.about(p.delete(ctx, v), "delete", v)
 }
 

@@ -26,7 +26,7 @@ func TestDeleteRemovesExactlyOneVolume(t *testing.T) {
 	create(t, p, twin)
 	base := under(t, path)
 	create(t, p, v)
-	must(t, p.Delete(t.Context(), v))
+	must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
 	if exists(imageOf(path, v)) || !exists(path, ".datastore-csi/trash", v.BackendName(), "disk.img") {
 		t.Error("it was not renamed into the trash")
 	}
@@ -43,7 +43,7 @@ func TestDeleteOfAVolumeThatCameAgain(t *testing.T) {
 	v := thin("pvc-1", mib)
 	for range 3 { // Create ran again behind a Delete, before anything was reclaimed
 		create(t, p, v)
-		must(t, p.Delete(t.Context(), v))
+		must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
 	}
 	must(t, p.Reclaim(t.Context()))
 	if exists(path, ".datastore-csi/trash", v.BackendName()) {
@@ -104,7 +104,7 @@ func TestDeleteNeverReachesThroughLinksAndMounts(t *testing.T) {
 			v := thin("pvc-1", mib)
 			create(t, p, v)
 			meddle(t, path, filepath.Dir(imageOf(path, v)), outside)
-			wantKind(t, p.Delete(t.Context(), v), fault.Precondition, "pvc-1")
+			wantKind(t, p.Delete(t.Context(), v, datastore.Disposal{}), fault.Precondition, "pvc-1")
 			must(t, p.Reclaim(t.Context()))
 			if content(t, outside, "disk.img") != "secret" {
 				t.Error("a file outside was changed")
@@ -179,7 +179,7 @@ func TestReclaimLeavesWhatSomebodyAttachedInTheTrash(t *testing.T) {
 	p := newPool(t, path)
 	v := thin("pvc-1", mib)
 	create(t, p, v)
-	must(t, p.Delete(t.Context(), v))
+	must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
 	device := run(t, "losetup", "--find", "--show", filepath.Join(path, ".datastore-csi/trash", v.BackendName(), "disk.img"))
 	t.Cleanup(func() { run(t, "losetup", "-d", device) })
 	wantKind(t, p.Reclaim(t.Context()), fault.Precondition, device, v.BackendName())
@@ -210,7 +210,7 @@ func TestASecondClusterTouchesNothing(t *testing.T) {
 	must(t, err)
 	was := content(t, meta)
 	put(t, string(data), meta)
-	wantKind(t, p.Delete(t.Context(), v), fault.Precondition, "cluster-b", "cluster-a")
+	wantKind(t, p.Delete(t.Context(), v, datastore.Disposal{}), fault.Precondition, "cluster-b", "cluster-a")
 	put(t, was, meta)
 	if after := under(t, path); after != before {
 		t.Errorf("now there is:\n%s\nwas:\n%s", after, before)
@@ -240,7 +240,7 @@ func TestStatusMeasures(t *testing.T) {
 			}
 		}
 		check("made", 128*mib)
-		must(t, p.Delete(t.Context(), v))
+		must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
 		check("in the trash", 128*mib)
 		must(t, p.Reclaim(t.Context()))
 		run(t, "sync", "-f", path)

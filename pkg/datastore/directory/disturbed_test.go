@@ -31,7 +31,7 @@ func TestCreateUnderAStrangersReclaimFailsWhole(t *testing.T) {
 			old, other := newPool(t, path), newPool(t, path)
 			v := formatted(thin("pvc-1", 64*mib), "ext4")
 			base := under(t, path)
-			_, err := old.Create(before(t.Context(), point, func() { must(t, other.Reclaim(t.Context())) }), v)
+			_, err := old.Create(before(t.Context(), point, func() { must(t, other.Reclaim(t.Context())) }), v, nil, nil)
 			wantKind(t, err, fault.Unavailable, "pvc-1")
 			must(t, old.Reclaim(t.Context()))
 			if after := under(t, path); after != base {
@@ -48,7 +48,7 @@ func TestCreateWhoseCallerGivesUpLeavesNothing(t *testing.T) {
 	base := under(t, path)
 	for _, v := range []datastore.Volume{formatted(thick("pvc-1", 64*mib), "ext4"), formatted(thin("pvc-1", 64*mib), "ext4")} {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := p.Create(before(ctx, "make ext4", cancel), v)
+		_, err := p.Create(before(ctx, "make ext4", cancel), v, nil, nil)
 		cancel()
 		wantKind(t, err, fault.Unavailable, "pvc-1")
 		if after := under(t, path); after != base {

@@ -169,7 +169,7 @@ func formatted(v datastore.Volume, fsType string) datastore.Volume {
 
 func create(t testing.TB, p datastore.Pool, v datastore.Volume) datastore.Made {
 	t.Helper()
-	made, err := p.Create(t.Context(), v)
+	made, err := p.Create(t.Context(), v, nil, nil)
 	must(t, err)
 	return made
 }

@@ -275,9 +275,9 @@ func TestAPoolIsUnavailableWhileItsDiskIsNotMounted(t *testing.T) {
 
 func everyCall(t *testing.T, p datastore.Pool, v datastore.Volume) map[string]error {
 	t.Helper()
-	errs := map[string]error{"delete": p.Delete(t.Context(), v), "close": p.Close(t.Context(), v), "reclaim": p.Reclaim(t.Context())}
+	errs := map[string]error{"delete": p.Delete(t.Context(), v, datastore.Disposal{}), "close": p.Close(t.Context(), v), "reclaim": p.Reclaim(t.Context())}
 	_, errs["status"] = p.Status(t.Context())
-	_, errs["create"] = p.Create(t.Context(), v)
+	_, errs["create"] = p.Create(t.Context(), v, nil, nil)
 	_, errs["expand"] = p.Expand(t.Context(), v)
 	_, errs["open"] = p.Open(t.Context(), v, false)
 	return errs
@@ -300,8 +300,8 @@ func TestAPoolOnAReadOnlyFilesystemServesWhatIsThere(t *testing.T) {
 		t.Errorf("%+v", status)
 	}
 	create(t, p, v) // it is there
-	_, err = p.Create(t.Context(), thin("pvc-2", mib))
+	_, err = p.Create(t.Context(), thin("pvc-2", mib), nil, nil)
 	wantKind(t, err, fault.Unavailable, "read-only")
-	wantKind(t, p.Delete(t.Context(), v), fault.Unavailable, "read-only")
-	must(t, p.Delete(t.Context(), thin("pvc-2", mib)))
+	wantKind(t, p.Delete(t.Context(), v, datastore.Disposal{}), fault.Unavailable, "read-only")
+	must(t, p.Delete(t.Context(), thin("pvc-2", mib), datastore.Disposal{}))
 }

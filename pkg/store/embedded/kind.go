@@ -46,8 +46,8 @@ func snapshots() kind[v1alpha1.DatastoreSnapshot] {
 	return kind[v1alpha1.DatastoreSnapshot]{
 		bucket: "snapshots", word: "snapshot",
 		spec:      func(r *v1alpha1.DatastoreSnapshot) any { return &r.Spec },
-		status:    func(*v1alpha1.DatastoreSnapshot) any { return nil },
+		status:    func(r *v1alpha1.DatastoreSnapshot) any { return &r.Status },
 		setSpec:   func(to, from *v1alpha1.DatastoreSnapshot) { to.Spec = from.Spec },
-		setStatus: func(_, _ *v1alpha1.DatastoreSnapshot) {},
+		setStatus: func(to, from *v1alpha1.DatastoreSnapshot) { to.Status = from.Status },
 	}
 }

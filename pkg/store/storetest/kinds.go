@@ -146,14 +146,17 @@ func snapshots() kind[v1alpha1.DatastoreSnapshot, *v1alpha1.DatastoreSnapshot] {
 		record: func(name string) *v1alpha1.DatastoreSnapshot {
 			return &v1alpha1.DatastoreSnapshot{
 				ObjectMeta: meta(name),
-				Spec:       v1alpha1.DatastoreSnapshotSpec{Name: "0", Volume: "pvc-1", Datastore: "fast", ClusterID: "cluster-1"},
+				Spec:       v1alpha1.DatastoreSnapshotSpec{Name: "0", Volume: "pvc-1", Datastore: "fast", ClusterID: "cluster-1", Size: gib(2)},
+				Status:     v1alpha1.DatastoreSnapshotStatus{Worker: v1alpha1.WorkerStatus{Size: gib(2)}},
 			}
 		},
 		setSpec:   func(r *v1alpha1.DatastoreSnapshot, n int) { r.Spec.Name = text(n) },
 		spec:      func(r *v1alpha1.DatastoreSnapshot) int { return number(r.Spec.Name) },
-		setStatus: ignore[v1alpha1.DatastoreSnapshot],
-		status:    none[v1alpha1.DatastoreSnapshot],
-		quantity:  noText[v1alpha1.DatastoreSnapshot],
+		setStatus: func(r *v1alpha1.DatastoreSnapshot, n int) { r.Status.Worker.ObservedGeneration = int64(n) },
+		status:    func(r *v1alpha1.DatastoreSnapshot) int { return int(r.Status.Worker.ObservedGeneration) },
+		quantity: func(r *v1alpha1.DatastoreSnapshot) string {
+			return r.Spec.Size.String() + " " + r.Status.Worker.Size.String()
+		},
 	}
 }
 
