@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -10,7 +11,7 @@ import (
 
 // Volume is what a pool needs to know of a volume's record.
 type Volume struct {
-	// ID is the record's name, Name the one that CreateVolume was called with, UID the record's.
+	// ID is the record's name, Name the one that CreateVolume was called with, UID the one that the mark bears.
 	ID, Name, UID string
 	ClusterID     string
 	// Labels that the volume's mark carries: claim, namespace.
@@ -38,7 +39,7 @@ type Volume struct {
 // FromRecord returns what a pool needs to know of a record.
 func FromRecord(r *v1alpha1.DatastoreVolume) Volume {
 	return Volume{
-		ID: r.Name, Name: r.Spec.Name, UID: string(r.UID), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
+		ID: r.Name, Name: r.Spec.Name, UID: string(cmp.Or(r.Spec.StorageUID, r.UID)), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
 		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
 		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
 		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, OnDelete: r.Spec.OnDelete, Wipe: r.Spec.Wipe,
@@ -48,7 +49,7 @@ func FromRecord(r *v1alpha1.DatastoreVolume) Volume {
 // FromSnapshot returns what a pool needs to know of a snapshot's record.
 func FromSnapshot(r *v1alpha1.DatastoreSnapshot) Volume {
 	return Volume{
-		ID: r.Name, Name: r.Spec.Name, UID: string(r.UID), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
+		ID: r.Name, Name: r.Spec.Name, UID: string(cmp.Or(r.Spec.StorageUID, r.UID)), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
 		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
 		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
 		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, Snapshot: true, SourceID: r.Spec.Volume,

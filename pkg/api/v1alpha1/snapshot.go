@@ -29,6 +29,10 @@ type DatastoreSnapshotSpec struct {
 	Datastore string `json:"datastore"`
 	ClusterID string `json:"clusterID"`
 
+	// StorageUID is the UID that the mark on the storage bears, where it is not the record's own: a record
+	// that was recovered from its mark has another one than it had.
+	StorageUID types.UID `json:"storageUID,omitempty"`
+
 	// Size, Provisioning, Format, Access, Filesystem and Quota are the source's when the snapshot was
 	// asked for.
 	Size         resource.Quantity `json:"size"`

@@ -26,6 +26,10 @@ type DatastoreVolumeSpec struct {
 	// ClusterID is the cluster that the volume belongs to; its mark on the storage carries it too.
 	ClusterID string `json:"clusterID"`
 
+	// StorageUID is the UID that the mark on the storage bears, where it is not the record's own: a record
+	// that was recovered from its mark has another one than it had.
+	StorageUID types.UID `json:"storageUID,omitempty"`
+
 	// Size in bytes, never smaller than what was asked for.
 	Size         resource.Quantity `json:"size"`
 	Provisioning Provisioning      `json:"provisioning"`
@@ -110,7 +114,7 @@ type Deletion struct {
 // VolumeSource names what a volume starts as a copy of, on the same datastore and worker.
 type VolumeSource struct {
 	Kind SourceKind `json:"kind"`
-	// Name and UID are those of the source's record.
+	// Name of the source's record, and the UID that its mark on the storage bears.
 	Name string    `json:"name"`
 	UID  types.UID `json:"uid"`
 }
