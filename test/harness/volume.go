@@ -25,6 +25,10 @@ type Claim struct {
 	Mode       Mode
 	MountFlags []string
 	Parameters map[string]string
+	// Mutable are the mutable parameters.
+	Mutable map[string]string
+	// From is what the volume starts as a copy of; see Snapshot.Source and Volume.Source.
+	From *csi.VolumeContentSource
 }
 
 // NewName gives a volume name as external-provisioner makes it.
@@ -50,7 +54,8 @@ func (c Claim) Capability() *csi.VolumeCapability {
 // Request is the CreateVolume request for the claim.
 func (c Claim) Request() *csi.CreateVolumeRequest {
 	request := &csi.CreateVolumeRequest{
-		Name: c.Name, Parameters: c.Parameters, VolumeCapabilities: []*csi.VolumeCapability{c.Capability()},
+		Name: c.Name, Parameters: c.Parameters, MutableParameters: c.Mutable, VolumeContentSource: c.From,
+		VolumeCapabilities: []*csi.VolumeCapability{c.Capability()},
 	}
 	if c.Bytes > 0 || c.Limit > 0 {
 		request.CapacityRange = &csi.CapacityRange{RequiredBytes: c.Bytes, LimitBytes: c.Limit}
