@@ -5,7 +5,7 @@
 // start it again, repeat the call that was interrupted, check the data, end the life, let the driver reclaim, photograph
 // again: both pictures are equal.
 //
-// The driver is this package's own test binary, run again, with the driver as a library in it: the shipped binary has no
+// The driver is the test binary itself, run again (package crash): the shipped binary has no
 // switch to crash. Which points are tried:
 //
 //	TEST_CRASH_POINTS=all     all points of all rows and kinds of volume, and those where recovery is killed as well

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/datastore-csi/datastore-csi/test/faults/crash"
 	"github.com/datastore-csi/datastore-csi/test/harness"
 )
 
@@ -17,14 +18,14 @@ const (
 	mib = int64(1) << 20
 
 	// repeatLimit is how long a caller repeats what was interrupted.
-	repeatLimit = 30 * time.Second
+	repeatLimit = time.Minute
 	// deathLimit is how long it may take until a process that is dying is gone.
-	deathLimit = 10 * time.Second
+	deathLimit = time.Minute
 )
 
 // life is one volume's, with a driver that may die at any time.
 type life struct {
-	*crasher
+	*crash.Driver
 	volume *harness.Volume
 	data   harness.Data
 	// deaths counts how often the driver died, duringLeave whether it was while the volume was taken down.
@@ -125,7 +126,7 @@ func (l *life) revive(ctx context.Context) error {
 		l.deaths++
 		l.again = l.again || l.leaving
 		if l.dieAgain > 0 { // set for the first start of the two
-			l.Env = append(l.Env, fmt.Sprintf("%s_DIES_AT=%d", driverVariable, l.dieAgain))
+			l.Env = append(l.Env, crash.DiesAt(l.dieAgain))
 		}
 		err := l.Start(ctx)
 		if l.dieAgain > 0 {
@@ -198,12 +199,12 @@ func (l *life) settle(ctx context.Context, camera harness.Camera, before harness
 }
 
 // newLife prepares a life in a folder that is used by one life after another.
-func newLife(t testing.TB, c *crasher, dir string, claim harness.Claim) *life {
+func newLife(t testing.TB, c *crash.Driver, dir string, claim harness.Claim) *life {
 	t.Helper()
 	claim.Name = harness.NewName()
 	v, err := harness.NewVolume(c.Client, c.Host, dir, claim)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &life{crasher: c, volume: v, data: harness.Data{Seed: claim.Name, Bytes: mib}}
+	return &life{Driver: c, volume: v, data: harness.Data{Seed: claim.Name, Bytes: mib}}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/datastore-csi/datastore-csi/test/faults/crash"
 	"github.com/datastore-csi/datastore-csi/test/harness"
 )
 
@@ -13,8 +14,8 @@ import (
 const parallel = "4"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(driverVariable) != "" {
-		os.Exit(runDriver(os.Args[2:])) // behind the name of the role
+	if crash.Asked() {
+		os.Exit(crash.Run(os.Args))
 	}
 	onlyPoint() // defines its flag
 	flag.Parse()

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/datastore-csi/datastore-csi/test/faults/crash"
 	"github.com/datastore-csi/datastore-csi/test/harness"
 	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
@@ -111,14 +112,14 @@ type matrix struct {
 	sum   *tally
 	every int
 
-	driver *crasher
+	driver *crash.Driver
 	camera harness.Camera
 	dir    string // of the lives
 }
 
 func (m *matrix) run(t *testing.T) {
 	s := m.row.Setup(t)
-	m.driver = newCrasher(t, forVolumes, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+	m.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
 	if err := m.driver.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -190,13 +191,13 @@ func (m *matrix) live(t *testing.T, at, again int) (n int, names string, err err
 	if err != nil {
 		return 0, "", err
 	}
-	if err := errors.Join(l.revive(ctx), m.driver.arm(at)); err != nil {
+	if err := errors.Join(l.revive(ctx), m.driver.Arm(at)); err != nil {
 		return 0, "", err
 	}
 	err = l.run(ctx)
 	if at == 0 {
 		var pointsErr error
-		n, names, pointsErr = m.driver.points()
+		n, names, pointsErr = m.driver.Points()
 		err = errors.Join(err, pointsErr)
 		before = nil // the first life may leave folders
 	}
@@ -206,7 +207,7 @@ func (m *matrix) live(t *testing.T, at, again int) (n int, names string, err err
 	if at > 0 {
 		n = l.deaths
 		if err == nil {
-			err = m.driver.arm(0) // it may be alive and armed still
+			err = m.driver.Arm(0) // it may be alive and armed still
 		}
 	}
 	return n, names, err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/datastore-csi/datastore-csi/test/faults/crash"
 	"github.com/datastore-csi/datastore-csi/test/harness"
 	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
@@ -44,8 +45,8 @@ func TestTheFirstStartMayDieAtAnyPoint(t *testing.T) {
 // startAndDie starts a driver on blank storage that dies at that point of any work, starts it again and lives a short life.
 func startAndDie(t *testing.T, o harness.Options, at int) (died bool, err error) {
 	t.Helper()
-	o.Env = []string{fmt.Sprintf("%s_DIES_AT=%d", driverVariable, at)}
-	c := newCrasher(t, anyWork, o)
+	o.Env = []string{crash.DiesAt(at)}
+	c := crash.New(t, crash.AnyWork, o)
 	ctx := t.Context()
 	v, err := harness.NewVolume(c.Client, c.Host, o.Dir, harness.Claim{
 		Name: "first", Filesystem: "ext4", Bytes: rows.Filesystems()["ext4"], Parameters: map[string]string{"datastore": pool},
@@ -65,7 +66,7 @@ func startAndDie(t *testing.T, o harness.Options, at int) (died bool, err error)
 			}
 		}()
 		if err = harness.Retry(alive, v.Create); err == nil {
-			if err = c.arm(0); err == nil { // it got past the start
+			if err = c.Arm(0); err == nil { // it got past the start
 				return false, errors.Join(v.Delete(ctx), c.Stop())
 			}
 		}

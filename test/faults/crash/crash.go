@@ -1,4 +1,12 @@
-package faults
+// Package crash is a driver that dies by SIGKILL just before a chosen change of the world (pkg/step): the test binary itself, run
+// again with the driver as a library in it. The shipped binary has no switch to crash.
+//
+// A test package that uses it begins its TestMain so:
+//
+//	if crash.Asked() {
+//		os.Exit(crash.Run(os.Args))
+//	}
+package crash
 
 import (
 	"bufio"
@@ -20,22 +28,33 @@ import (
 	"github.com/datastore-csi/datastore-csi/test/harness"
 )
 
-const (
-	// driverVariable makes this test binary the driver.
-	driverVariable = "DATASTORE_CSI_TEST_DRIVER"
-	// anyWork in its value makes points of work that is for no volume too.
-	forVolumes, anyWork = "volumes", "any"
+// Points says which changes are counted.
+type Points string
 
-	// answerLimit is how long a driver may take to answer an order.
-	answerLimit = 10 * time.Second
+// Changes on behalf of a volume or snapshot, or all of them.
+const (
+	ForVolumes Points = "volumes"
+	AnyWork    Points = "any"
+)
+
+const (
+	// driverVariable makes a test binary the driver.
+	driverVariable = "DATASTORE_CSI_TEST_DRIVER"
+
+	// answerLimit is how long a driver may take to answer an order. A busy machine may be slow, a dead driver says so at once.
+	answerLimit = time.Minute
 
 	// Descriptors of the driver, as harness.Options.Files gives them.
 	ordersFD, answersFD = 3, 4
 )
 
-// runDriver is the driver: the library, and a hook that kills it where it is told to.
-func runDriver(args []string) int {
-	if err := serve(args); err != nil {
+// Asked tells whether this process is to be the driver.
+func Asked() bool { return os.Getenv(driverVariable) != "" }
+
+// Run is the driver, with the command line of the shipped one: the library, and a hook that kills it where it is told to. It
+// returns the exit code.
+func Run(args []string) int {
+	if err := serve(args[2:]); err != nil { // behind the name of the role
 		fmt.Fprintln(os.Stderr, "driver:", err)
 		return 1
 	}
@@ -49,7 +68,7 @@ func serve(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	d := &death{all: os.Getenv(driverVariable) == anyWork}
+	d := &death{all: os.Getenv(driverVariable) == string(AnyWork)}
 	o.Hook = d.hook
 	if at, err := strconv.Atoi(os.Getenv(driverVariable + "_DIES_AT")); err == nil {
 		d.at = at
@@ -92,7 +111,7 @@ func (d *death) takeOrders(orders, answers *os.File) {
 		answer := fmt.Sprintf("%q", d.seen)
 		if word == "arm" {
 			d.seen = nil
-			d.at, _ = strconv.Atoi(number) // written by arm below
+			d.at, _ = strconv.Atoi(number) // written by Arm below
 			answer = "armed"
 		}
 		d.mu.Unlock()
@@ -102,15 +121,15 @@ func (d *death) takeOrders(orders, answers *os.File) {
 	}
 }
 
-// crasher is a driver that dies when it is told to.
-type crasher struct {
+// Driver is a driver that dies when it is told to.
+type Driver struct {
 	*harness.Driver
 	orders, answers *os.File
 	lines           *bufio.Reader
 }
 
-// newCrasher prepares such a driver; it doesn't run yet.
-func newCrasher(t testing.TB, points string, o harness.Options) *crasher {
+// New prepares such a driver; it doesn't run yet.
+func New(t testing.TB, points Points, o harness.Options) *Driver {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -124,39 +143,42 @@ func newCrasher(t testing.TB, points string, o harness.Options) *crasher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Program, o.Env, o.Files = self, append(o.Env, driverVariable+"="+points), []*os.File{fromUs, toUs}
-	c := &crasher{orders: toDriver, answers: fromDriver, lines: bufio.NewReader(fromDriver)}
+	o.Program, o.Env, o.Files = self, append(o.Env, driverVariable+"="+string(points)), []*os.File{fromUs, toUs}
+	d := &Driver{orders: toDriver, answers: fromDriver, lines: bufio.NewReader(fromDriver)}
 	t.Cleanup(func() {
 		if err := errors.Join(fromUs.Close(), toUs.Close(), toDriver.Close(), fromDriver.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	c.Driver = harness.NewDriver(t, o)
-	return c
+	d.Driver = harness.NewDriver(t, o)
+	return d
 }
 
-// arm makes the driver that runs die at the n-th point from now; 0: never.
-func (c *crasher) arm(n int) error {
-	answer, err := c.order(fmt.Sprintf("arm %d", n))
+// DiesAt is a variable of the environment that makes a driver die at the n-th point after its start.
+func DiesAt(n int) string { return fmt.Sprintf("%s_DIES_AT=%d", driverVariable, n) }
+
+// Arm makes the driver that runs die at the n-th point from now; 0: never.
+func (d *Driver) Arm(n int) error {
+	answer, err := d.order(fmt.Sprintf("arm %d", n))
 	if err == nil && answer != "armed" {
 		err = fmt.Errorf("the driver answers %q", answer)
 	}
 	return err
 }
 
-// points are what the driver was about to change since it was armed, in order.
-func (c *crasher) points() (int, string, error) {
-	answer, err := c.order("points")
+// Points are what the driver was about to change since it was armed, in order.
+func (d *Driver) Points() (int, string, error) {
+	answer, err := d.order("points")
 	return strings.Count(answer, `" "`) + min(1, strings.Count(answer, `"`)), answer, err
 }
 
-func (c *crasher) order(text string) (string, error) {
-	if _, err := fmt.Fprintln(c.orders, text); err != nil {
+func (d *Driver) order(text string) (string, error) {
+	if _, err := fmt.Fprintln(d.orders, text); err != nil {
 		return "", err
 	}
-	if err := c.answers.SetReadDeadline(time.Now().Add(answerLimit)); err != nil {
+	if err := d.answers.SetReadDeadline(time.Now().Add(answerLimit)); err != nil {
 		return "", err
 	}
-	answer, err := c.lines.ReadString('\n')
+	answer, err := d.lines.ReadString('\n')
 	return strings.TrimSuffix(answer, "\n"), err
 }
