@@ -44,8 +44,31 @@ func (s directoryStorage) Camera() harness.Camera {
 
 func (s directoryStorage) Bytes() int64 { return poolBytes }
 
-func (s directoryStorage) Volumes() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.Path, "volumes"))
+// CopiesInUse tells that files can share blocks: ioctl_ficlone(2).
+func (s directoryStorage) CopiesInUse() bool { return s.Type != "ext4" }
+
+// CopiesTrees tells that sub-directories are subvolumes.
+func (s directoryStorage) CopiesTrees() bool { return s.Type == "btrfs" }
+
+// Wipes tells that the file system doesn't copy on write.
+func (s directoryStorage) Wipes() bool { return s.Type != "btrfs" }
+
+func (s directoryStorage) Below(t testing.TB, d harness.Data, there bool) error {
+	t.Helper()
+	check(t, harness.Run("sync", "--file-system", s.Path))
+	found, err := d.In(s.Image)
+	if err == nil && found != there {
+		err = fmt.Errorf("data %q found on the disk: %t", d.Seed, found)
+	}
+	return err
+}
+
+func (s directoryStorage) Volumes() ([]string, error) { return s.in("volumes") }
+
+func (s directoryStorage) Archived() ([]string, error) { return s.in("archived") }
+
+func (s directoryStorage) in(folder string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.Path, folder))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -28,8 +28,18 @@ type Storage interface {
 	// Bytes is the size of the storage, Used what of it is taken.
 	Bytes() int64
 	Used() (int64, error)
-	// Volumes are the volumes that lie on the storage, by the names they have there.
+	// CopiesInUse tells that volumes can be copied while they are written to.
+	CopiesInUse() bool
+	// CopiesTrees tells the same of sub-directories, in use or not.
+	CopiesTrees() bool
+	// Wipes tells that what is overwritten in a volume is overwritten on the disk.
+	Wipes() bool
+	// Below is an error unless data can be found, or can't, on the disk that the storage lies on.
+	Below(t testing.TB, d harness.Data, there bool) error
+	// Volumes are the volumes that lie on the storage, by the names they have there. Archived are those that were kept
+	// when they were deleted.
 	Volumes() ([]string, error)
+	Archived() ([]string, error)
 	// Content is the path of the file or device that holds a volume's bytes, and Allocated what of it takes space.
 	Content(id string) (string, error)
 	Allocated(id string) (int64, error)
