@@ -71,6 +71,9 @@ const (
 	SubdirectoryQuota Feature = "SubdirectoryQuota"
 	// SubdirectorySnapshots tells that sub-directories are copied instantly, also while they are in use.
 	SubdirectorySnapshots Feature = "SubdirectorySnapshots"
+	// WipeByZeroes tells that what is written over a volume's bytes is written over them on the storage below,
+	// so that WipeZero leaves nothing of them.
+	WipeByZeroes Feature = "WipeByZeroes"
 )
 
 // Orphan is storage without a record, or a record without storage.

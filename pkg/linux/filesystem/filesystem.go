@@ -22,6 +22,9 @@ const (
 	Btrfs Type = "btrfs"
 )
 
+// Tree stands for a volume that is a directory: it has no file system of its own, and is mounted by bind.
+const Tree Type = ""
+
 const (
 	kib = int64(1) << 10
 	mib = int64(1) << 20

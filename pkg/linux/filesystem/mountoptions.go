@@ -55,6 +55,9 @@ func mountRules(t Type) []rule {
 			number("", keyed, "thread_pool", 1, 1024),
 			amount("", keyed, "max_inline", 0, 64*kib),
 		})
+	case Tree: // mount_setattr(2): what each mount of a file system has for itself
+		return switches("ro", "rw", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime",
+			"nostrictatime", "exec", "noexec", "suid", "nosuid", "dev", "nodev", "nosymfollow")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -197,5 +198,5 @@ func refuse(what string, t Type, rules []rule, reason string, args ...any) error
 	for i, r := range rules {
 		allowed[i] = r.String()
 	}
-	return fault.New(fault.Invalid, "%s for %s: %s; allowed are: %s", what, t, fmt.Sprintf(reason, args...), strings.Join(allowed, "; "))
+	return fault.New(fault.Invalid, "%s for %s: %s; allowed are: %s", what, cmp.Or(string(t), "a directory"), fmt.Sprintf(reason, args...), strings.Join(allowed, "; "))
 }
