@@ -1,5 +1,5 @@
-// Package agent makes its host's storage match the records: it creates, grows and deletes the volumes
-// whose worker its host is, and reports what its pools have.
+// Package agent makes its host's storage match the records: it creates, grows, copies and deletes the
+// volumes and snapshots whose worker its host is, and reports what its pools have.
 package agent
 
 import (
@@ -25,8 +25,11 @@ type Config struct {
 	Set                     *datastore.Set
 	// Workers a datastore.
 	Workers int
-	// Observe is told of each piece of work: "create", "expand", "delete", "reclaim"; the kind of fault
-	// that it ended with, or "ok"; how long it took.
+	// Quiesce calls take while the volume of that ID is at rest, where it is mounted on this host. It may be
+	// nil: snapshots are whole without it, but need the file system's log.
+	Quiesce func(ctx context.Context, volume string, take func(context.Context) error) error
+	// Observe is told of each piece of work: "create", "copy", "snapshot", "expand", "delete", "reclaim"; the
+	// kind of fault that it ended with, or "ok"; how long it took.
 	Observe func(operation, result string, took time.Duration)
 	Now     func() time.Time
 	// Hook stands in the context of all work; nil in the shipped binary.
@@ -37,12 +40,15 @@ type Config struct {
 type Agent struct {
 	config Config
 	queue  *Queue
+	// volumes and snapshots are the tables of what lies on pools.
+	volumes, snapshots records
 
 	reporting  sync.Mutex
 	mu         sync.Mutex
 	ledgers    map[string]*datastore.Ledger
 	datastores map[string]bool // those with a record
 	reported   v1alpha1.DatastoreHostStatus
+	copies     map[string]context.CancelCauseFunc // those under way, by key
 }
 
 // stopPatience is how long a stopping agent waits for work that is under way.
@@ -50,7 +56,10 @@ const stopPatience = 5 * time.Second
 
 // New returns an agent. Start must be called before Run.
 func New(c Config) *Agent {
-	return &Agent{config: c, ledgers: map[string]*datastore.Ledger{}, datastores: map[string]bool{}}
+	return &Agent{
+		config: c, volumes: volumesOf(c.Store.Volumes), snapshots: snapshotsOf(c.Store.Snapshots),
+		ledgers: map[string]*datastore.Ledger{}, datastores: map[string]bool{}, copies: map[string]context.CancelCauseFunc{},
+	}
 }
 
 // Start reads the records, opens the host's pools and waits for their first measurement, so that what
@@ -62,13 +71,13 @@ func (a *Agent) Start(ctx context.Context) error {
 	if err := a.loadHost(ctx); err != nil {
 		return fault.Wrap(err, "start the agent of host", a.config.Host)
 	}
-	volumes, err := a.config.Store.Volumes.List(ctx)
+	ours, err := a.subjects(ctx)
 	if err != nil {
 		return err
 	}
-	for _, v := range volumes {
-		if v.Spec.Worker.Host == a.config.Host && holdsSpace(v) {
-			a.ledger(v.Spec.Datastore).Set(v.Name, promised(v))
+	for _, s := range ours {
+		if s.holdsSpace() {
+			a.ledger(s.on).Set(s.Key(), s.promised())
 		}
 	}
 	datastores, err := a.config.Store.Datastores.List(ctx)
@@ -93,7 +102,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return a.watchDatastores(ctx) })
-	group.Go(func() error { return a.watchVolumes(ctx) })
+	for _, table := range a.tables() {
+		group.Go(func() error { return a.watchRecords(ctx, table) })
+	}
 	group.Go(func() error { return a.watchPools(ctx) })
 	err := group.Wait()
 	if ctx.Err() != nil && fault.Is(err, fault.Unavailable) {
@@ -106,7 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) QueueLength() int { return a.queue.Length() }
 
 func (a *Agent) watchDatastores(ctx context.Context) error {
-	return each(ctx, a.config.Store.Datastores, func(e store.Event[v1alpha1.Datastore]) {
+	return each(ctx, a.config.Store.Datastores, "", func(e store.Event[v1alpha1.Datastore]) {
 		a.applyDatastore(ctx, e.Name, e.Record)
 	})
 }
@@ -127,10 +138,29 @@ func (a *Agent) applyDatastore(ctx context.Context, name string, d *v1alpha1.Dat
 	d = d.DeepCopy()
 	d.SetDefaults()
 	a.config.Set.Apply(ctx, d, uuid)
-	a.queue.Add(name, reclaimKey(name))
+	a.reclaimSoon(name)
 }
 
-func (a *Agent) watchVolumes(ctx context.Context) error {
+func (a *Agent) tables() []records { return []records{a.volumes, a.snapshots} }
+
+// subjects returns the records whose worker this host is.
+func (a *Agent) subjects(ctx context.Context) ([]*subject, error) {
+	var out []*subject
+	for _, table := range a.tables() {
+		all, err := table.list(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range all {
+			if s.host == a.config.Host {
+				out = append(out, s)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (a *Agent) watchRecords(ctx context.Context, table records) error {
 	// An intent is added once: the queue itself comes back to what failed, and writing down a failure
 	// must not end its back-off.
 	type intent struct {
@@ -138,34 +168,21 @@ func (a *Agent) watchVolumes(ctx context.Context) error {
 		generation int64
 	}
 	added := map[string]intent{}
-	return each(ctx, a.config.Store.Volumes, func(e store.Event[v1alpha1.DatastoreVolume]) {
-		if e.Record == nil {
-			delete(added, e.Name)
-			a.forget(e.Name)
+	return table.watch(ctx, func(key string, s *subject) {
+		if s == nil {
+			delete(added, key)
+			a.forget(key)
 			return
 		}
-		now := intent{e.Record.UID, e.Record.Generation}
-		if e.Record.Spec.Worker.Host == a.config.Host && wantsWork(e.Record) && added[e.Name] != now {
-			added[e.Name] = now
-			a.queue.Add(e.Record.Spec.Datastore, e.Name)
+		now := intent{s.uid, s.generation}
+		if s.host == a.config.Host && s.wantsWork() && added[key] != now {
+			added[key] = now
+			if s.deletion != nil {
+				a.withdraw(key)
+			}
+			a.queue.Add(a.group(s), key)
 		}
 	})
-}
-
-// each calls handle for every event of a table until ctx ends.
-func each[T any](ctx context.Context, t store.Table[T], handle func(store.Event[T])) error {
-	watch, err := t.Watch(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer watch.Close()
-	for {
-		event, err := watch.Next(ctx)
-		if err != nil {
-			return err
-		}
-		handle(event)
-	}
 }
 
 func (a *Agent) ledger(name string) *datastore.Ledger {
@@ -179,12 +196,12 @@ func (a *Agent) ledger(name string) *datastore.Ledger {
 	return l
 }
 
-// forget takes back what a volume was promised whose record is gone.
-func (a *Agent) forget(id string) {
+// forget takes back what was promised to a key whose record is gone.
+func (a *Agent) forget(key string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.ledgers {
-		l.Release(id)
+		l.Release(key)
 	}
 }
 

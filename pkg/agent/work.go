@@ -2,43 +2,34 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
-	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
-// reclaimPrefix tells a datastore's reclaim work from a volume: no volume's ID holds a slash.
+// reclaimPrefix tells a datastore's reclaim work from a volume and a snapshot.
 const reclaimPrefix = "reclaim/"
 
-func reclaimKey(name string) string { return reclaimPrefix + name }
+// Long work has groups of its own, so that it keeps nothing else of its datastore waiting.
+const (
+	copyGroup    = "/copy"
+	reclaimGroup = "/reclaim"
+)
 
-// holdsSpace tells whether a volume may take space on its pool.
-func holdsSpace(v *v1alpha1.DatastoreVolume) bool {
-	p := v.Status.Worker.Phase
-	return p == v1alpha1.Ready
-}
-
-// promised returns the bytes that a volume takes of its pool's promises: what it has, even where less
-// was asked for since.
-func promised(v *v1alpha1.DatastoreVolume) int64 {
-	return max(v.Spec.Size.Value(), v.Status.Worker.Size.Value())
-}
-
-// wantsWork tells whether a record says something that is not yet true.
-func wantsWork(v *v1alpha1.DatastoreVolume) bool {
-	w := &v.Status.Worker
-	switch {
-	case w.Phase == v1alpha1.Deleted, w.Phase == v1alpha1.Rejected:
-		return false
-	case v.Spec.Deletion != nil, w.Phase == v1alpha1.Pending:
-		return true
+// group returns the queue's group for the work on a record.
+func (a *Agent) group(s *subject) string {
+	if s.deletion == nil && s.source != nil && s.unmade() && !a.copiesInUse(s) {
+		return s.on + copyGroup
 	}
-	return v.Spec.Size.Cmp(w.Size) > 0
+	return s.on
 }
+
+// reclaimSoon has what was deleted on a datastore wiped and freed.
+func (a *Agent) reclaimSoon(name string) { a.queue.Add(name+reclaimGroup, reclaimPrefix+name) }
 
 // handle is the queue's work.
 func (a *Agent) handle(ctx context.Context, key string) error {
@@ -46,7 +37,12 @@ func (a *Agent) handle(ctx context.Context, key string) error {
 		return a.reclaim(ctx, name)
 	}
 	ctx = step.WithVolume(ctx, key)
-	record, err := a.config.Store.Volumes.Get(ctx, key)
+	table := a.volumes
+	id, snapshot := datastore.ParseKey(key)
+	if snapshot {
+		table = a.snapshots
+	}
+	s, err := table.get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		a.forget(key)
 		return nil
@@ -54,106 +50,73 @@ func (a *Agent) handle(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if record.Spec.Worker.Host != a.config.Host || !wantsWork(record) {
+	if s.host != a.config.Host || !s.wantsWork() {
 		return nil
 	}
-	operation, work := "expand", a.expand
-	switch {
-	case record.Spec.Deletion != nil:
-		operation, work = "delete", a.delete
-	case record.Status.Worker.Phase == v1alpha1.Pending:
-		operation, work = "create", a.create
-	}
+	operation, work := a.workOn(s)
 	began := a.config.Now()
-	err = work(ctx, record)
+	err = work(ctx, s)
+	if errors.Is(err, errWithdrawn) {
+		a.queue.Add(s.on, key) // its deletion waited for this
+		return nil
+	}
 	a.observe(operation, began, err)
 	if err == nil {
-		a.config.Set.Kick(record.Spec.Datastore)
+		a.config.Set.Kick(s.on)
 		return nil
 	}
 	if ctx.Err() != nil {
 		// The process ends; the next one goes on from the record.
 		return err
 	}
-	logger(ctx).Error(err, "Work on a volume failed", "operation", operation, "volume", key, "datastore", record.Spec.Datastore)
-	return a.fail(ctx, record, err)
+	logger(ctx).Error(err, "Work on a "+s.kind()+" failed", "operation", operation, s.kind(), s.ID, "datastore", s.on)
+	return a.fail(ctx, s, err)
 }
 
-func (a *Agent) create(ctx context.Context, record *v1alpha1.DatastoreVolume) error {
-	name := record.Spec.Datastore
-	pool, err := a.config.Set.Pool(ctx, name)
-	if err != nil {
-		return a.finishWithoutDatastore(ctx, record, v1alpha1.Rejected, err)
+// workOn returns what a record wants, and its name among the operations.
+func (a *Agent) workOn(s *subject) (operation string, work func(context.Context, *subject) error) {
+	switch {
+	case s.deletion != nil:
+		return "delete", a.delete
+	case !s.unmade():
+		return "expand", a.expand
+	case s.Snapshot:
+		return "snapshot", a.create
+	case s.source != nil:
+		return "copy", a.create
 	}
-	// The pool's identity is kept before anything lies on it: from then on an empty mount point is never
-	// taken for the pool.
-	if err := a.reportPool(ctx, name); err != nil {
-		return err
-	}
-	volume := datastore.FromRecord(record)
-	made, err := a.make(ctx, pool, record, volume)
-	if fault.Is(err, fault.Exhausted) || fault.Is(err, fault.Invalid) {
-		return a.reject(ctx, pool, record, err)
-	}
-	if err != nil {
-		return err
-	}
-	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
-		s.Phase, s.Failure = v1alpha1.Ready, nil
-		s.Size, s.Location, s.Identity = v1alpha1.Bytes(made.Bytes), made.Location, made.Identity
-	})
-}
-
-// make carves the volume where there is room. One that was carved already, by a try that died before it
-// could say so, has its room and is never judged again.
-func (a *Agent) make(ctx context.Context, pool datastore.Pool, record *v1alpha1.DatastoreVolume, volume datastore.Volume) (datastore.Made, error) {
-	refused := a.reserve(ctx, record)
-	if refused == nil {
-		return pool.Create(ctx, volume, nil, nil)
-	}
-	if !fault.Is(refused, fault.Exhausted) {
-		return datastore.Made{}, refused
-	}
-	made, err := pool.Find(ctx, volume)
-	if fault.Is(err, fault.NotFound) {
-		return made, refused
-	}
-	if err == nil {
-		a.ledger(record.Spec.Datastore).Set(record.Name, made.Bytes)
-	}
-	return made, err
+	return "create", a.create
 }
 
 // finishWithoutDatastore ends a record that was made while its datastore was being removed: nothing can have
 // been carved for it, since a datastore that has volumes is not removed. Other records, and other errors,
 // stay as they are.
-func (a *Agent) finishWithoutDatastore(ctx context.Context, record *v1alpha1.DatastoreVolume, phase v1alpha1.Phase, why error) error {
-	if !fault.Is(why, fault.NotFound) || record.Status.Worker.Phase != v1alpha1.Pending {
+func (a *Agent) finishWithoutDatastore(ctx context.Context, s *subject, phase v1alpha1.Phase, why error) error {
+	if !fault.Is(why, fault.NotFound) || s.status.Phase != v1alpha1.Pending {
 		return fault.As(fault.Unavailable, why)
 	}
-	if _, err := a.config.Store.Datastores.Get(ctx, record.Spec.Datastore); !fault.Is(err, fault.NotFound) {
+	if _, err := a.config.Store.Datastores.Get(ctx, s.on); !fault.Is(err, fault.NotFound) {
 		return fault.As(fault.Unavailable, why)
 	}
-	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
-		s.Phase, s.Failure = phase, failure(fault.As(fault.Exhausted, why), record.Generation)
+	return a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
+		w.Phase, w.Failure = phase, failure(fault.As(fault.Exhausted, why), s.generation)
 	})
 }
 
 // reserve is the last judgement of space: what the pool can promise now, by this host's own account.
-func (a *Agent) reserve(ctx context.Context, record *v1alpha1.DatastoreVolume) error {
-	name := record.Spec.Datastore
-	d, err := a.config.Store.Datastores.Get(ctx, name)
+func (a *Agent) reserve(ctx context.Context, s *subject, bytes int64) error {
+	d, err := a.config.Store.Datastores.Get(ctx, s.on)
 	if err != nil {
 		return err
 	}
-	status := a.config.Set.Statuses()[name]
+	status := a.config.Set.Statuses()[s.on]
 	if status.Health.Severity() >= v1alpha1.Critical.Severity() {
-		return fault.New(fault.Exhausted, "datastore %q is %s: %s", name, status.Health, messages(status.Findings))
+		return fault.New(fault.Exhausted, "datastore %q is %s: %s", s.on, status.Health, messages(status.Findings))
 	}
-	err = a.ledger(name).Reserve(record.Name, record.Spec.Size.Value(), datastore.Limits{
+	err = a.ledger(s.on).Reserve(s.Key(), bytes, datastore.Limits{
 		Bytes: status.Promisable.Value(), MaxVolumes: d.Spec.Capacity.MaxVolumes,
 	})
-	return fault.Wrap(err, "promise space on datastore", name)
+	return fault.Wrap(err, "promise space on datastore", s.on)
 }
 
 func messages(findings []v1alpha1.Finding) string {
@@ -164,55 +127,42 @@ func messages(findings []v1alpha1.Finding) string {
 	return strings.Join(out, "; ")
 }
 
-// reject refuses a volume for good, of which nothing is there. What an earlier try left half made is removed.
-func (a *Agent) reject(ctx context.Context, pool datastore.Pool, record *v1alpha1.DatastoreVolume, why error) error {
-	if err := pool.Delete(ctx, datastore.FromRecord(record), datastore.Disposal{}); err != nil {
-		return err
-	}
-	a.ledger(record.Spec.Datastore).Release(record.Name)
-	a.queue.Add(record.Spec.Datastore, reclaimKey(record.Spec.Datastore))
-	logger(ctx).Info("Rejected a volume", "volume", record.Name, "datastore", record.Spec.Datastore, "reason", why.Error())
-	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
-		s.Phase, s.Failure = v1alpha1.Rejected, failure(why, record.Generation)
-	})
-}
-
-func (a *Agent) expand(ctx context.Context, record *v1alpha1.DatastoreVolume) error {
-	pool, err := a.config.Set.Pool(ctx, record.Spec.Datastore)
+func (a *Agent) expand(ctx context.Context, s *subject) error {
+	pool, err := a.config.Set.Pool(ctx, s.on)
 	if err != nil {
 		return err
 	}
-	if err := a.reserve(ctx, record); err != nil {
+	if err := a.reserve(ctx, s, s.Bytes); err != nil {
 		return err
 	}
-	made, err := pool.Expand(ctx, datastore.FromRecord(record))
+	made, err := pool.Expand(ctx, s.Volume)
 	if fault.Is(err, fault.Exhausted) {
 		// What it has stays promised; what it was to have is given back. After other errors it may have
 		// grown all the same.
-		a.ledger(record.Spec.Datastore).Set(record.Name, record.Status.Worker.Size.Value())
+		a.ledger(s.on).Set(s.Key(), s.status.Size.Value())
 	}
 	if err != nil {
 		return err
 	}
-	return a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) {
-		s.Size, s.Failure = v1alpha1.Bytes(made.Bytes), nil
+	return a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
+		w.Size, w.Failure = v1alpha1.Bytes(made.Bytes), nil
 	})
 }
 
-func (a *Agent) delete(ctx context.Context, record *v1alpha1.DatastoreVolume) error {
-	pool, err := a.config.Set.Pool(ctx, record.Spec.Datastore)
+func (a *Agent) delete(ctx context.Context, s *subject) error {
+	pool, err := a.config.Set.Pool(ctx, s.on)
 	if err != nil {
-		return a.finishWithoutDatastore(ctx, record, v1alpha1.Deleted, err)
+		return a.finishWithoutDatastore(ctx, s, v1alpha1.Deleted, err)
 	}
-	if err := pool.Delete(ctx, datastore.FromRecord(record), datastore.Disposal{}); err != nil {
+	if err := pool.Delete(ctx, s.Volume, datastore.Disposal{Policy: s.deletion.Policy, Wipe: s.deletion.Wipe}); err != nil {
 		return err
 	}
-	err = a.setStatus(ctx, record, func(s *v1alpha1.WorkerStatus) { s.Phase, s.Failure = v1alpha1.Deleted, nil })
+	err = a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) { w.Phase, w.Progress, w.Failure = v1alpha1.Deleted, nil, nil })
 	if err != nil {
 		return err
 	}
-	a.ledger(record.Spec.Datastore).Release(record.Name)
-	a.queue.Add(record.Spec.Datastore, reclaimKey(record.Spec.Datastore))
+	a.ledger(s.on).Release(s.Key())
+	a.reclaimSoon(s.on)
 	return nil
 }
 
@@ -237,33 +187,29 @@ func (a *Agent) reclaim(ctx context.Context, name string) error {
 }
 
 // setStatus writes the worker's part of a record. A record that is gone or another one by now needs none.
-func (a *Agent) setStatus(ctx context.Context, record *v1alpha1.DatastoreVolume, set func(*v1alpha1.WorkerStatus)) error {
-	_, err := store.ChangeStatus(ctx, a.config.Store.Volumes, record.Name, func(v *v1alpha1.DatastoreVolume) error {
-		if v.UID != record.UID {
-			return store.Unchanged()
-		}
-		set(&v.Status.Worker)
-		v.Status.Worker.ObservedGeneration = record.Generation
-		return nil
+func (a *Agent) setStatus(ctx context.Context, s *subject, set func(*v1alpha1.WorkerStatus)) error {
+	return s.table.alter(ctx, s, func(w *v1alpha1.WorkerStatus) bool {
+		set(w)
+		w.ObservedGeneration = s.generation
+		return true
 	})
-	return ignore(err, fault.NotFound)
 }
 
 // fail writes why the work failed, once for each reason, and returns the error for the queue's back-off.
 // Work that was busy elsewhere did not fail.
-func (a *Agent) fail(ctx context.Context, record *v1alpha1.DatastoreVolume, why error) error {
+func (a *Agent) fail(ctx context.Context, s *subject, why error) error {
 	if fault.Is(why, fault.Busy) {
 		return why
 	}
-	f := failure(why, record.Generation)
-	_, err := store.ChangeStatus(ctx, a.config.Store.Volumes, record.Name, func(v *v1alpha1.DatastoreVolume) error {
-		if old := v.Status.Worker.Failure; v.UID != record.UID || (old != nil && *old == *f) {
-			return store.Unchanged()
+	f := failure(why, s.generation)
+	err := s.table.alter(ctx, s, func(w *v1alpha1.WorkerStatus) bool {
+		if w.Failure != nil && *w.Failure == *f {
+			return false
 		}
-		v.Status.Worker.Failure = f
-		return nil
+		w.Failure = f
+		return true
 	})
-	if err := ignore(err, fault.NotFound); err != nil {
+	if err != nil {
 		return err
 	}
 	return why

@@ -56,7 +56,7 @@ func held[T any](e *exclusive, key string, work func() (T, error)) (T, error) {
 	return while(e, key, false, work)
 }
 
-// copying holds the source of a copy: it is neither removed, grown nor opened meanwhile.
+// copying holds what is copied, or looked at: it is neither removed, grown nor opened meanwhile.
 func copying[T any](e *exclusive, source string, work func() (T, error)) (T, error) {
 	return while(e, source, true, work)
 }
@@ -87,7 +87,7 @@ func (e *exclusive) Snapshot(ctx context.Context, of, snap Volume, p Progress) (
 }
 
 func (e *exclusive) Find(ctx context.Context, v Volume) (Made, error) {
-	return held(e, v.Key(), func() (Made, error) { return e.Pool.Find(ctx, v) })
+	return copying(e, v.Key(), func() (Made, error) { return e.Pool.Find(ctx, v) })
 }
 
 func (e *exclusive) Expand(ctx context.Context, v Volume) (Made, error) {

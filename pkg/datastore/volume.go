@@ -64,13 +64,22 @@ func FromSource(s *v1alpha1.VolumeSource, clusterID string) *Volume {
 	return &Volume{ID: s.Name, UID: string(s.UID), ClusterID: clusterID, Snapshot: s.Kind == v1alpha1.SourceSnapshot}
 }
 
+// snapshotPrefix tells a snapshot's key: no ID holds a slash.
+const snapshotPrefix = "snapshot/"
+
 // Key tells a volume from a snapshot of the same ID.
 func (v Volume) Key() string {
 	if v.Snapshot {
-		return "snapshot/" + v.ID
+		return snapshotPrefix + v.ID
 	}
 	return v.ID
 }
+
+// ParseKey is the inverse of Volume.Key.
+func ParseKey(key string) (id string, snapshot bool) { return strings.CutPrefix(key, snapshotPrefix) }
+
+// IsSnapshot tells whether a key is a snapshot's.
+func IsSnapshot(key string) bool { return strings.HasPrefix(key, snapshotPrefix) }
 
 // uidDigits of a record's UID tell a volume from an earlier one of the same name.
 const uidDigits = 8

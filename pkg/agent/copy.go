@@ -1,0 +1,179 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// errWithdrawn ends a copy whose record is to be deleted.
+var errWithdrawn = fault.New(fault.Busy, "it is being deleted")
+
+// copiesInUse tells whether a subject's pool copies it while its source is in use.
+func (a *Agent) copiesInUse(s *subject) bool {
+	return datastore.CopiesInUse(s.Format, a.config.Set.Statuses()[s.on].Features)
+}
+
+// withdraw ends the copy of that key that is under way.
+func (a *Agent) withdraw(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if cancel := a.copies[key]; cancel != nil {
+		cancel(errWithdrawn)
+	}
+}
+
+// copy makes a copy or a snapshot of a subject's source. Where the pool cannot do that while the source is in
+// use, the copy is only begun, and only called whole, where no host has the source: a publish that comes
+// meanwhile finds the copy's record, and is refused.
+func (a *Agent) copy(ctx context.Context, pool datastore.Pool, s *subject) (datastore.Made, error) {
+	if err := a.reserveCopy(ctx, pool, s); err != nil {
+		return datastore.Made{}, err
+	}
+	copying, end, err := a.beginCopy(ctx, s)
+	if err != nil {
+		return datastore.Made{}, err
+	}
+	made, err := a.copyDetached(copying, pool, s)
+	if cause := context.Cause(copying); err != nil && cause != nil {
+		err = cause // rather than that the context ended
+	}
+	end()
+	if err != nil {
+		return made, a.discardTorn(ctx, pool, s, err)
+	}
+	a.ledger(s.on).Set(s.Key(), s.share(made))
+	return made, nil
+}
+
+// discardTorn throws away what may hold bytes of two times, so that no later try goes on with it.
+func (a *Agent) discardTorn(ctx context.Context, pool datastore.Pool, s *subject, why error) error {
+	if !errors.Is(why, errTorn) {
+		return why
+	}
+	return errors.Join(why, pool.Delete(ctx, s.Volume, datastore.Disposal{Policy: v1alpha1.DeleteData}))
+}
+
+// reserveCopy promises a copy its space: a volume its size, a snapshot what its source holds now.
+func (a *Agent) reserveCopy(ctx context.Context, pool datastore.Pool, s *subject) error {
+	bytes := s.Bytes
+	if s.Snapshot {
+		of, err := pool.Find(ctx, *s.source)
+		if err != nil {
+			return fault.Wrap(err, "look at the source of", s.ID)
+		}
+		bytes = of.Promised
+	}
+	return a.reserve(ctx, s, bytes)
+}
+
+// beginCopy returns a context that the copy's deletion ends, with errWithdrawn.
+func (a *Agent) beginCopy(ctx context.Context, s *subject) (_ context.Context, end func(), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	key := s.Key()
+	a.mu.Lock()
+	a.copies[key] = cancel
+	a.mu.Unlock()
+	end = func() {
+		cancel(nil)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.copies, key)
+	}
+	// A deletion may have come before it could end this.
+	now, err := s.table.get(ctx, s.ID)
+	if fault.Is(err, fault.NotFound) || err == nil && now.deletion != nil {
+		err = errWithdrawn
+	}
+	if err != nil {
+		end()
+	}
+	return ctx, end, err
+}
+
+// copyDetached makes the copy and keeps its progress in the record. Where the source must not be in use, it
+// is looked at before, whenever its record changes, and once more when the copy is whole: one that may be torn
+// is thrown away.
+func (a *Agent) copyDetached(ctx context.Context, pool datastore.Pool, s *subject) (datastore.Made, error) {
+	detached := !s.source.Snapshot && !a.copiesInUse(s)
+	if !detached {
+		return a.copyNow(ctx, pool, s)
+	}
+	if err := a.sourceIsFree(ctx, s); err != nil {
+		return datastore.Made{}, err
+	}
+	guarded, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		a.guardSource(guarded, s, cancel)
+	}()
+	made, err := a.copyNow(guarded, pool, s)
+	if cause := context.Cause(guarded); err != nil && cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	<-watched
+	if err == nil {
+		err = a.sourceIsFree(ctx, s)
+	}
+	return made, err
+}
+
+// errTorn is in the error of a copy whose source came into use.
+var errTorn = errors.New("a copy made meanwhile would be torn")
+
+// guardSource ends a copy whose source comes into use, until ctx ends.
+func (a *Agent) guardSource(ctx context.Context, s *subject, cancel context.CancelCauseFunc) {
+	err := each(ctx, a.config.Store.Volumes, s.source.ID, func(store.Event[v1alpha1.DatastoreVolume]) {
+		if err := a.sourceIsFree(ctx, s); err != nil && ctx.Err() == nil {
+			cancel(err)
+		}
+	})
+	if ctx.Err() == nil {
+		cancel(err)
+	}
+}
+
+// sourceIsFree is an error where the source is in use by a host, or is gone.
+func (a *Agent) sourceIsFree(ctx context.Context, s *subject) error {
+	v, err := a.config.Store.Volumes.Get(ctx, s.source.ID)
+	if err == nil && datastore.FromRecord(v).UID != s.source.UID {
+		err = fault.New(fault.NotFound, "volume %q is another one by now", s.source.ID)
+	}
+	if err != nil {
+		return fault.Wrap(err, "look at the source of", s.ID)
+	}
+	hosts := slices.AppendSeq(slices.Collect(maps.Keys(v.Spec.Attachments)), maps.Keys(v.Status.Nodes))
+	if len(hosts) == 0 {
+		return nil
+	}
+	slices.Sort(hosts)
+	return fault.New(fault.Precondition, "volume %q is used by %s, and datastore %q copies only what is not in use: unpublish it first, "+
+		"or use a datastore on xfs with reflink or btrfs; %w", s.source.ID, strings.Join(slices.Compact(hosts), ", "), s.on, errTorn)
+}
+
+// copyNow makes the copy, whole at one instant or of a source that is at rest.
+func (a *Agent) copyNow(ctx context.Context, pool datastore.Pool, s *subject) (made datastore.Made, err error) {
+	progress := a.follow(ctx, s)
+	defer progress.stop()
+	if !s.Snapshot {
+		return pool.Create(ctx, s.Volume, s.source, progress.tell)
+	}
+	take := func(ctx context.Context) error {
+		made, err = pool.Snapshot(ctx, *s.source, s.Volume, progress.tell)
+		return err
+	}
+	if a.config.Quiesce == nil || !a.copiesInUse(s) {
+		return made, take(ctx)
+	}
+	err = a.config.Quiesce(ctx, s.source.ID, take)
+	return made, err
+}
