@@ -3,15 +3,13 @@ package directory
 import (
 	"context"
 	"errors"
-	"os"
+	"path"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 )
 
 // Create makes the volume in tmp/ and renames it into its place when all of it is durable.
@@ -32,7 +30,6 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 		return datastore.Made{}, err
 	}
 	defer root.Close()
-	name := v.BackendName()
 	made, err := remembered(root, v)
 	if !fault.Is(err, fault.NotFound) {
 		return made, err
@@ -40,16 +37,17 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 	if err := ensureLayout(ctx, root); err != nil {
 		return datastore.Made{}, err
 	}
+	name := passingName(v)
 	defer p.begin(name)()
 	m, err := p.make(ctx, root, v, tmpDir+"/"+name)
 	if err == nil {
-		err = root.Rename(ctx, tmpDir+"/"+name, volumesDir+"/"+name)
+		err = root.Rename(ctx, tmpDir+"/"+name, folder(v))
 	}
 	if err != nil {
 		// The caller's context may be what ended it; what was taken is given back all the same.
 		return datastore.Made{}, errors.Join(disturbed(err), p.scrap(context.WithoutCancel(ctx), root, tmpDir+"/"+name))
 	}
-	return m.made(name), nil
+	return m.made(v), nil
 }
 
 // Find reads the volume's mark, and makes its name durable: a Create that died behind its rename had not.
@@ -76,7 +74,7 @@ func remembered(root *file.Root, v datastore.Volume) (datastore.Made, error) {
 	if err != nil {
 		return datastore.Made{}, err
 	}
-	return m.made(v.BackendName()), root.Sync(volumesDir)
+	return m.made(v), root.Sync(path.Dir(folder(v)))
 }
 
 // disturbed is the error of somebody else's hand in tmp/ or volumes/: that a file came or went there says
@@ -120,74 +118,32 @@ func (p *pool) begin(name string) (end func()) {
 
 // make makes a volume in dir, all of it durable. What an earlier try left there is removed first.
 func (p *pool) make(ctx context.Context, root *file.Root, v datastore.Volume, dir string) (meta, error) {
+	b, err := p.body(v.Format)
+	if err != nil {
+		return meta{}, err
+	}
+	if err := b.fits(root, v); err != nil {
+		return meta{}, err
+	}
 	if err := p.scrap(ctx, root, dir); err != nil {
 		return meta{}, err
 	}
 	if err := root.Mkdir(ctx, dir, dirMode); err != nil {
 		return meta{}, err
 	}
-	image, err := root.Create(ctx, dir+"/"+imageName, fileMode)
+	m := metaOf(v, roundUp(v.Bytes))
+	settle, err := b.make(ctx, root, dir, v, &m)
 	if err != nil {
 		return meta{}, err
 	}
-	defer image.Close() //nolint:errcheck // synced below
-	m, err := p.carve(ctx, root, v, image)
-	if err != nil {
-		return meta{}, err
-	}
-	// The mark goes first: its sync takes the image's with it where the journal is one.
-	data, err := encode(m)
-	if err != nil {
-		return meta{}, err
-	}
-	if err := root.WriteNew(ctx, dir+"/"+metaName, data, fileMode); err != nil {
-		return meta{}, err
+	// The mark goes first: its sync takes the bytes' with it where the journal is one.
+	if err := newMark(ctx, root, dir, m); err != nil {
+		return meta{}, errors.Join(err, settle())
 	}
 	var rest errgroup.Group // together they wait for one flush of the disk
-	rest.Go(func() error { return file.Sync(image) })
+	rest.Go(settle)
 	rest.Go(func() error { return root.Sync(dir) })
 	return m, rest.Wait()
-}
-
-// carve gives the image its size, its space and its file system.
-func (p *pool) carve(ctx context.Context, root *file.Root, v datastore.Volume, image *os.File) (meta, error) {
-	bytes := roundUp(v.Bytes)
-	if v.Provisioning == v1alpha1.Thick {
-		if err := takeSpace(ctx, root, image, bytes); err != nil {
-			return meta{}, err
-		}
-	}
-	if err := file.Truncate(ctx, image, bytes); err != nil {
-		return meta{}, err
-	}
-	sector, err := sectorSize(image)
-	if err != nil {
-		return meta{}, err
-	}
-	if v.Filesystem != nil {
-		if err := p.format(ctx, image, v, sector); err != nil {
-			return meta{}, err
-		}
-	}
-	return metaOf(v, bytes, sector), nil
-}
-
-// takeSpace allocates a new thick image as a whole. On btrfs it is overwritten in place as well: copying on
-// write, each write would need new space before the old is given back, whatever is allocated.
-func takeSpace(ctx context.Context, root *file.Root, image *os.File, bytes int64) error {
-	fs, err := root.Filesystem()
-	if err != nil {
-		return err
-	}
-	if err := room(root, bytes); err != nil {
-		return err
-	}
-	if fs.Type == "btrfs" {
-		if err := file.SetNoCow(ctx, image); err != nil {
-			return err
-		}
-	}
-	return fault.Wrap(file.Allocate(ctx, image, bytes), "take", humanBytes(bytes))
 }
 
 // room refuses what doesn't fit before it is tried: an allocation that fails in the end takes all that is
@@ -215,42 +171,4 @@ func free(fs file.Filesystem) int64 {
 		return fs.Free
 	}
 	return fs.Available
-}
-
-const (
-	sector512  = 512
-	sector4096 = 4096
-)
-
-// sectorSize is that of the volume's device: 512 bytes, which all software knows, unless the storage below
-// can't do direct I/O in units as small.
-func sectorSize(image *os.File) (int, error) {
-	align, err := file.DirectIOAlignment(image)
-	if err != nil {
-		return 0, err
-	}
-	if align > sector512 {
-		return sector4096, nil
-	}
-	return sector512, nil
-}
-
-// format makes the file system with the UUID that the record names. A sparse and an allocated image both
-// read as zeroes. Nothing is discarded: it would punch holes into what was allocated.
-func (p *pool) format(ctx context.Context, image *os.File, v datastore.Volume, sector int) error {
-	fsType, err := filesystem.ParseType(v.Filesystem.Type)
-	if err != nil {
-		return err
-	}
-	err = filesystem.Make(ctx, p.tools.Command, file.PathForTool(image), filesystem.Format{
-		Type: fsType, UUID: v.Filesystem.UUID, SectorSize: sector, Zeroed: true, Options: v.Filesystem.MkfsOptions,
-	})
-	if err != nil {
-		return fault.Wrap(err, "format", image.Name())
-	}
-	if v.Provisioning != v1alpha1.Thick {
-		return nil
-	}
-	// A tool may write zeroes by punching holes.
-	return file.Allocate(ctx, image, roundUp(v.Bytes))
 }

@@ -3,8 +3,7 @@ package directory
 import (
 	"context"
 	"errors"
-	"os"
-	"time"
+	"path"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -25,77 +24,29 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 		return err
 	}
 	defer root.Close()
-	_, err = find(root, v)
+	b, dir, _, err := p.marked(root, v)
 	if fault.Is(err, fault.NotFound) {
-		return syncVolumes(root) // a call that died behind its rename had not synced it
+		return syncParent(root, v) // a call that died behind its rename had not synced it
 	}
 	if err != nil {
 		return err
 	}
-	name := v.BackendName()
-	if err := p.release(ctx, root, volumesDir+"/"+name); err != nil {
+	if err := b.release(ctx, root, dir); err != nil {
 		return err
 	}
 	if err := ensureDir(ctx, root, trashDir); err != nil {
 		return err
 	}
-	return p.discard(ctx, root, volumesDir+"/"+name, trashDir+"/"+name)
+	return p.discard(ctx, root, dir, trashDir+"/"+passingName(v))
 }
 
-// syncVolumes makes durable what is in volumes/, and what is not any more.
-func syncVolumes(root *file.Root) error {
-	err := root.Sync(volumesDir)
+// syncParent makes durable what is in volumes/ or snapshots/, and what is not any more.
+func syncParent(root *file.Root, v datastore.Volume) error {
+	err := root.Sync(path.Dir(folder(v)))
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}
 	return err
-}
-
-// release sees to it that nobody uses a volume's image: a device that only a crash left attached is
-// detached.
-func (p *pool) release(ctx context.Context, root *file.Root, dir string) error {
-	image, err := root.Open(dir + "/" + imageName)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer image.Close()            //nolint:errcheck // it is not even read
-	used, err := file.InUse(image) // spares a look at each loop device of the machine
-	if err != nil || !used {
-		return err
-	}
-	if err := p.tools.Loop.Detach(ctx, image); err != nil {
-		return err
-	}
-	if err := p.unattached(image); !fault.Is(err, fault.Precondition) {
-		return err
-	}
-	// Somebody who only looks at the devices of the machine (blkid, losetup) keeps one for a moment.
-	moment, cancel := context.WithTimeout(ctx, passing)
-	defer cancel()
-	if err := file.AwaitUnused(moment, image); err == nil {
-		return nil
-	}
-	return p.unattached(image)
-}
-
-// passing is how long somebody who only looks at a device may take.
-const passing = 2 * time.Second
-
-// unattached is an error where a loop device backs the image.
-func (p *pool) unattached(image *os.File) error {
-	for _, readOnly := range []bool{false, true} {
-		device, found, err := p.tools.Loop.Find(image, readOnly)
-		if err != nil {
-			return err
-		}
-		if found {
-			return fault.New(fault.Precondition, "%s is in use through %s; unmount and detach it there first", image.Name(), device.Path)
-		}
-	}
-	return nil
 }
 
 // discard renames something into trash/. What an earlier, broken removal left there under that name is
@@ -183,48 +134,12 @@ func list(root *file.Root, dir string) ([]string, error) {
 	return names, err
 }
 
-// freeAtOnce is how much of an image is freed at a time, so that a context can end a large removal.
-const freeAtOnce = 16 << 30
-
-// scrap removes a volume that is out of use. Its image is emptied first: xfs gives the space of a removed
-// file back some time later, that of a file which is made shorter at once.
+// scrap removes a volume that is out of use.
 func (p *pool) scrap(ctx context.Context, root *file.Root, dir string) error {
-	if err := p.empty(ctx, root, dir+"/"+imageName); err != nil {
-		return err
+	for _, b := range p.bodies {
+		if err := b.empty(ctx, root, dir); err != nil {
+			return err
+		}
 	}
 	return root.RemoveAll(ctx, dir)
-}
-
-// empty makes an image shorter by and by. One to which the administrator gave another name, or which somebody
-// copies from, is left as it is; one that somebody has attached as a loop device is an error.
-func (p *pool) empty(ctx context.Context, root *file.Root, name string) error {
-	image, err := root.OpenWrite(name)
-	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Precondition) {
-		return nil // no image of ours; RemoveAll says what it is
-	}
-	if err != nil {
-		return err
-	}
-	defer image.Close() //nolint:errcheck // it is removed next
-	used, err := file.InUse(image)
-	if err != nil {
-		return err
-	}
-	if used {
-		return p.unattached(image)
-	}
-	info, err := file.StatFile(image)
-	if err != nil || info.Links != 1 {
-		return err
-	}
-	for size := info.Bytes; size > 0; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		size = max(0, size-freeAtOnce)
-		if err := file.Truncate(ctx, image, size); err != nil {
-			return err
-		}
-	}
-	return nil
 }

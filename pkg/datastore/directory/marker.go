@@ -15,12 +15,6 @@ const (
 	// that an older version of this package must not meet.
 	layout = 1
 
-	ownDir     = ".datastore-csi"
-	markerName = ownDir + "/pool.json"
-	tmpDir     = ownDir + "/tmp"
-	trashDir   = ownDir + "/trash"
-	volumesDir = "volumes"
-
 	// maxMarker bounds a marker in bytes. Ours take some hundred.
 	maxMarker = 64 << 10
 )

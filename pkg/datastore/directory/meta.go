@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"context"
 	"encoding/json"
 	"path"
 	"strings"
@@ -13,8 +14,7 @@ import (
 )
 
 const (
-	imageName = "disk.img"
-	metaName  = "meta.json"
+	metaName = "meta.json"
 	// maxMeta bounds a mark in bytes. Labels and parameters are bounded by their record.
 	maxMeta = 4 << 20
 )
@@ -40,23 +40,41 @@ type meta struct {
 	Created    time.Time         `json:"created"`
 }
 
-func metaOf(v datastore.Volume, bytes int64, sectorSize int) meta {
+func metaOf(v datastore.Volume, bytes int64) meta {
 	return meta{
 		Layout: layout, ID: v.ID, Name: v.Name, UID: v.UID, Cluster: v.ClusterID, Bytes: bytes,
 		Provisioning: v.Provisioning, Format: v.Format, Access: v.Access, Modes: v.Modes, Filesystem: v.Filesystem,
-		SectorSize: sectorSize, Labels: v.Labels, Parameters: v.Parameters, Created: v.Created.UTC(),
+		Labels: v.Labels, Parameters: v.Parameters, Created: v.Created.UTC(),
 	}
 }
 
 // made is what Create and Expand answer for a volume with that mark.
-func (m meta) made(name string) datastore.Made {
-	return datastore.Made{Bytes: m.Bytes, Location: volumesDir + "/" + name, Identity: m.UID}
+func (m meta) made(v datastore.Volume) datastore.Made {
+	return datastore.Made{Bytes: m.Bytes, Location: folder(v), Identity: m.UID}
+}
+
+// newMark writes the mark of what is being made, in a folder where nobody looks yet.
+func newMark(ctx context.Context, root *file.Root, dir string, m meta) error {
+	data, err := encode(m)
+	if err != nil {
+		return err
+	}
+	return root.WriteNew(ctx, dir+"/"+metaName, data, fileMode)
+}
+
+// writeMark replaces a mark, at once and durably.
+func writeMark(ctx context.Context, root *file.Root, dir string, m meta) error {
+	data, err := encode(m)
+	if err != nil {
+		return err
+	}
+	return root.WriteFile(ctx, dir+"/"+metaName, data, fileMode)
 }
 
 // find returns the mark of a volume that is there and is the one asked for. None of that name is
 // fault.NotFound; something that doesn't bear the volume's mark is fault.Precondition.
 func find(root *file.Root, v datastore.Volume) (meta, error) {
-	dir := volumesDir + "/" + v.BackendName()
+	dir := folder(v)
 	info, err := root.Stat(dir)
 	if err != nil {
 		return meta{}, err

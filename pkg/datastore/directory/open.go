@@ -67,10 +67,12 @@ func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
 			return nil, err
 		}
 	}
-	return &pool{
+	p = &pool{
 		datastore: c.Datastore.Name, path: path, marker: m, tools: c.Tools,
 		capabilities: capabilities(c.Datastore.Spec), making: map[string]bool{},
-	}, nil
+	}
+	p.bodies = p.formats()
+	return p, nil
 }
 
 // volatile is the file system that is gone with the next boot: good for a trial, and reported.

@@ -5,6 +5,7 @@ import (
 	"path"
 	"sync"
 
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
@@ -17,6 +18,7 @@ type pool struct {
 	marker       marker
 	tools        datastore.Tools
 	capabilities datastore.Capabilities
+	bodies       map[v1alpha1.VolumeFormat]body
 
 	mu     sync.Mutex
 	making map[string]bool // names in tmp/ that a call of Create works on
@@ -48,12 +50,19 @@ func (p *pool) enter() (*file.Root, error) {
 
 // about names the operation and the volume in an error.
 func (p *pool) about(err error, op string, v datastore.Volume) error {
-	return fault.Wrap(err, op, "volume "+shorten(v.ID)+" on datastore "+p.datastore)
+	return fault.Wrap(err, op, kindOf(v)+" "+shorten(v.ID)+" on datastore "+p.datastore)
+}
+
+func kindOf(v datastore.Volume) string {
+	if v.Snapshot {
+		return "snapshot"
+	}
+	return "volume"
 }
 
 // ensureLayout makes the pool's folders where they are missing.
 func ensureLayout(ctx context.Context, root *file.Root) error {
-	for _, dir := range []string{tmpDir, trashDir, volumesDir} {
+	for _, dir := range []string{tmpDir, trashDir, volumesDir, snapshotsDir} {
 		if err := ensureDir(ctx, root, dir); err != nil {
 			return err
 		}
