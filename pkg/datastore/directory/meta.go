@@ -34,17 +34,20 @@ type meta struct {
 	Filesystem   *v1alpha1.FilesystemSpec `json:"filesystem,omitempty"`
 	// SectorSize is the logical sector size of the loop device, in bytes. It never changes: the file
 	// system was made for it.
-	SectorSize int               `json:"sectorSize"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Parameters map[string]string `json:"parameters,omitempty"`
-	Created    time.Time         `json:"created"`
+	SectorSize int `json:"sectorSize"`
+	// Quota says whether a sub-directory's size must be enforced, Project is the project that bears its limit, or 0.
+	Quota      v1alpha1.QuotaPolicy `json:"quota,omitempty"`
+	Project    uint32               `json:"project,omitempty"`
+	Labels     map[string]string    `json:"labels,omitempty"`
+	Parameters map[string]string    `json:"parameters,omitempty"`
+	Created    time.Time            `json:"created"`
 }
 
 func metaOf(v datastore.Volume, bytes int64) meta {
 	return meta{
 		Layout: layout, ID: v.ID, Name: v.Name, UID: v.UID, Cluster: v.ClusterID, Bytes: bytes,
 		Provisioning: v.Provisioning, Format: v.Format, Access: v.Access, Modes: v.Modes, Filesystem: v.Filesystem,
-		Labels: v.Labels, Parameters: v.Parameters, Created: v.Created.UTC(),
+		Quota: v.Quota, Labels: v.Labels, Parameters: v.Parameters, Created: v.Created.UTC(),
 	}
 }
 
