@@ -14,16 +14,17 @@ import (
 )
 
 const (
-	// maxDepth bounds how deep a tree may be that is removed: a descriptor is open per level.
-	maxDepth = 256
+	// maxDepth is for how many levels of a tree that is removed a descriptor is kept open.
+	maxDepth = 32
 	// batch is how many names of a directory are held at a time.
 	batch = 4096
 )
 
 // RemoveAll removes a file, or a directory with all that is in it. What is not there is success.
 //
-// It walks by descriptor, removes symbolic links and follows none, and stops at a mount point
-// (fault.Precondition). Stopped at any point, by an error, the context's end or a crash, it goes on when it
+// It walks by descriptor, of which it holds a few however deep the tree is, removes symbolic links and follows none, and
+// stops at a mount point (fault.Precondition). What is immutable or may only be appended to (chattr(1)) is made
+// removable first. Stopped at any point, by an error, the context's end or a crash, it goes on when it
 // is called again. It syncs nothing: after a power cut some of it may be there again.
 func (r *Root) RemoveAll(ctx context.Context, name string) error {
 	if err := CheckName(name); err != nil {
@@ -58,13 +59,10 @@ func (r *Root) remove(ctx context.Context, dir *os.File, name string, depth int)
 	if s.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return r.unlink(ctx, dir, name)
 	}
-	if depth == maxDepth {
-		return fault.New(fault.Precondition, "remove %s: it is nested more than %d levels deep; remove it by hand", r.full(name), maxDepth)
-	}
 	if err := r.empty(ctx, dir, name, depth); err != nil {
 		return err
 	}
-	err = step.Do(ctx, "remove directory "+name, func() error { return unlinkat(dir, lastOf(name), unix.AT_REMOVEDIR) })
+	err = step.Do(ctx, "remove directory "+name, func() error { return force(dir, lastOf(name), unix.AT_REMOVEDIR) })
 	return failed("remove", r.full(name), err)
 }
 
@@ -80,7 +78,11 @@ func (r *Root) empty(ctx context.Context, parent *os.File, name string, depth in
 		return failed("remove", r.full(name), err)
 	}
 	dir := os.NewFile(uintptr(fd), r.full(name))
-	defer release(dir)
+	defer func() { release(dir) }()
+	if depth == maxDepth {
+		dir, err = r.emptyDeep(ctx, dir)
+		return err
+	}
 	for {
 		names, err := dir.Readdirnames(batch)
 		if err != nil && !errors.Is(err, io.EOF) {

@@ -118,12 +118,6 @@ func TestRemoveAllTakesDirectoriesOfAnySize(t *testing.T) {
 	}
 }
 
-func TestRemoveAllBoundsDepth(t *testing.T) {
-	dir := t.TempDir()
-	put(t, "x", dir, "tree", strings.Repeat("d/", 300)+"f")
-	wantKind(t, openRoot(t, dir).RemoveAll(t.Context(), "tree"), fault.Precondition)
-}
-
 func TestUnlinkTakesNoDirectory(t *testing.T) {
 	dir := t.TempDir()
 	put(t, "x", dir, "d/f")

@@ -185,7 +185,7 @@ func (r *Root) Unlink(ctx context.Context, name string) error {
 
 // unlink removes a name from its directory, which is open.
 func (r *Root) unlink(ctx context.Context, dir *os.File, name string) error {
-	err := step.Do(ctx, "remove "+name, func() error { return unlinkat(dir, lastOf(name), 0) })
+	err := step.Do(ctx, "remove "+name, func() error { return force(dir, lastOf(name), 0) })
 	return failed("remove", r.full(name), err)
 }
 
