@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -37,6 +38,29 @@ func NewDisk(t testing.TB, fsType string, bytes int64) *Disk {
 	return d
 }
 
+// MakeDisk makes and mounts a disk in a folder for a program that is no test: the caller unmounts it. Its image is written from
+// end to end, so that no write to it needs new space on the file system below.
+func MakeDisk(ctx context.Context, folder, fsType string, bytes int64) (*Disk, error) {
+	d := &Disk{Type: fsType, Image: filepath.Join(folder, "disk.img"), Path: filepath.Join(folder, "pool")}
+	if err := writeZeroes(ctx, d.Image, bytes); err != nil {
+		return nil, err
+	}
+	return d, d.onImage()
+}
+
+func writeZeroes(ctx context.Context, path string, bytes int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for at := int64(0); at < bytes && err == nil; at += int64(len(block)) {
+		_, err = f.WriteAt(block[:min(int64(len(block)), bytes-at)], at)
+		err = errors.Join(err, ctx.Err())
+	}
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
 func (d *Disk) make(bytes int64) error {
 	if err := os.WriteFile(d.Image, nil, 0o600); err != nil {
 		return err
@@ -44,6 +68,11 @@ func (d *Disk) make(bytes int64) error {
 	if err := os.Truncate(d.Image, bytes); err != nil {
 		return err
 	}
+	return d.onImage()
+}
+
+// onImage makes the file system on the image and mounts it.
+func (d *Disk) onImage() error {
 	var options []string
 	if d.Type == "ext4" {
 		options = []string{"-m", "0"} // nothing for root alone, as a disk for data is made

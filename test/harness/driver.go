@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,15 +19,16 @@ import (
 
 const (
 	// StartLimit is how long a driver may take until it is ready.
-	StartLimit = 20 * time.Second
+	StartLimit = time.Minute
 	// stopLimit is how long a driver may take to end after SIGTERM.
-	stopLimit = 20 * time.Second
+	stopLimit = time.Minute
 )
 
 // Options say how a driver is run. Zero values are filled in.
 type Options struct {
 	Datastores        []Datastore
 	Dir               string // for all of the driver's files; default: one of the test's
+	Log               string // where it writes what it says; default: a file in Dir
 	Host, ClusterID   string
 	NoClusterID       bool // leaves the cluster's ID to the driver
 	MaxVolumesPerNode int
@@ -95,7 +97,7 @@ func PrepareDriver(o Options) (*Driver, error) {
 	}
 	d := &Driver{
 		Options: o, Socket: filepath.Join(o.Dir, "csi.sock"), StateDir: filepath.Join(o.Dir, "state"),
-		File: filepath.Join(o.Dir, "datastores.yaml"), log: filepath.Join(o.Dir, "driver.log"),
+		File: filepath.Join(o.Dir, "datastores.yaml"), log: cmp.Or(o.Log, filepath.Join(o.Dir, "driver.log")),
 	}
 	if o.Metrics {
 		address, err := freeAddress()

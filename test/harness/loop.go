@@ -51,8 +51,8 @@ func attach(image string) (*os.File, error) {
 	}
 }
 
-// detachUnder detaches all loop devices whose image lies under a folder.
-func detachUnder(folder string) error {
+// DetachUnder detaches all loop devices whose image lies under a folder.
+func DetachUnder(folder string) error {
 	loops, err := Loops(folder)
 	if err != nil {
 		return err

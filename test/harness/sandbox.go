@@ -181,7 +181,7 @@ func clearAway(base string) error {
 		}
 	}
 	// A loop device that a mount uses is detached with it.
-	if err := detachUnder(base); err != nil {
+	if err := DetachUnder(base); err != nil {
 		return fmt.Errorf("clear away: %w", err)
 	}
 	return nil
