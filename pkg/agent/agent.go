@@ -28,8 +28,11 @@ type Config struct {
 	// Quiesce calls take while the volume of that ID is at rest, where it is mounted on this host. It may be
 	// nil: snapshots are whole without it, but need the file system's log.
 	Quiesce func(ctx context.Context, volume string, take func(context.Context) error) error
-	// Observe is told of each piece of work: "create", "copy", "snapshot", "expand", "delete", "reclaim"; the
-	// kind of fault that it ended with, or "ok"; how long it took.
+	// AuditEvery is how often what lies on a pool is compared with the records, beside the start and each
+	// change of the datastore; 0 is never.
+	AuditEvery time.Duration
+	// Observe is told of each piece of work: "create", "copy", "snapshot", "expand", "delete", "reclaim",
+	// "audit"; the kind of fault that it ended with, or "ok"; how long it took.
 	Observe func(operation, result string, took time.Duration)
 	Now     func() time.Time
 	// Hook stands in the context of all work; nil in the shipped binary.
@@ -49,6 +52,8 @@ type Agent struct {
 	datastores map[string]bool // those with a record
 	reported   v1alpha1.DatastoreHostStatus
 	copies     map[string]context.CancelCauseFunc // those under way, by key
+	audits     map[string]chan struct{}           // closed after a datastore's first one
+	known      map[string]bool                    // pools that had no orphans when they were last reported
 }
 
 // stopPatience is how long a stopping agent waits for work that is under way.
@@ -59,6 +64,7 @@ func New(c Config) *Agent {
 	return &Agent{
 		config: c, volumes: volumesOf(c.Store.Volumes), snapshots: snapshotsOf(c.Store.Snapshots),
 		ledgers: map[string]*datastore.Ledger{}, datastores: map[string]bool{}, copies: map[string]context.CancelCauseFunc{},
+		audits: map[string]chan struct{}{}, known: map[string]bool{},
 	}
 }
 
@@ -106,6 +112,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		group.Go(func() error { return a.watchRecords(ctx, table) })
 	}
 	group.Go(func() error { return a.watchPools(ctx) })
+	group.Go(func() error { return a.auditAll(ctx) })
 	err := group.Wait()
 	if ctx.Err() != nil && fault.Is(err, fault.Unavailable) {
 		return nil
@@ -139,9 +146,17 @@ func (a *Agent) applyDatastore(ctx context.Context, name string, d *v1alpha1.Dat
 	d.SetDefaults()
 	a.config.Set.Apply(ctx, d, uuid)
 	a.reclaimSoon(name)
+	a.AuditSoon(name)
 }
 
 func (a *Agent) tables() []records { return []records{a.volumes, a.snapshots} }
+
+func (a *Agent) tableOf(snapshot bool) records {
+	if snapshot {
+		return a.snapshots
+	}
+	return a.volumes
+}
 
 // subjects returns the records whose worker this host is.
 func (a *Agent) subjects(ctx context.Context) ([]*subject, error) {

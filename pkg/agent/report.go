@@ -16,6 +16,9 @@ import (
 // reportInterval bounds how long a pool that stopped answering goes unreported.
 const reportInterval = 5 * time.Second
 
+// maxOrphans bounds those that a host's record lists of a pool; the findings count them all.
+const maxOrphans = 100
+
 // loadHost reads this host's record, or makes it.
 func (a *Agent) loadHost(ctx context.Context) error {
 	host, err := a.config.Store.Hosts.Get(ctx, a.config.Host)
@@ -32,6 +35,9 @@ func (a *Agent) loadHost(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.reported = host.Status
+	for name, pool := range host.Status.Pools {
+		a.known[name] = pool.UUID != "" && len(pool.Orphans) == 0
+	}
 	return nil
 }
 
@@ -70,6 +76,10 @@ func (a *Agent) report(ctx context.Context) error {
 	a.reporting.Lock()
 	defer a.reporting.Unlock()
 	pools := a.config.Set.Statuses()
+	for name, pool := range pools {
+		pool.Orphans = pool.Orphans[:min(len(pool.Orphans), maxOrphans)]
+		pools[name] = pool
+	}
 	a.mu.Lock()
 	last := a.reported
 	for name, old := range last.Pools {

@@ -36,6 +36,11 @@ type memory struct {
 	// creating, copying and reclaiming, where set, block that work until they are closed. A copy tells
 	// progress before, and ends with its context.
 	creating, copying, reclaiming chan struct{}
+	// lists counts the calls of List; again is closed by the next one.
+	lists int
+	again chan struct{}
+	// listed, where set, is called once what List returns is known, and before it does.
+	listed func()
 	// deleted are the disposals, by key.
 	deleted map[string]datastore.Disposal
 }
@@ -146,8 +151,15 @@ func (m *memory) Expand(_ context.Context, v datastore.Volume) (datastore.Made, 
 
 func (m *memory) List(context.Context) ([]datastore.Found, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Collect(maps.Values(m.things)), m.fail
+	found, listed, err := slices.Collect(maps.Values(m.things)), m.listed, m.fail
+	m.lists++
+	close(m.again)
+	m.again = make(chan struct{})
+	m.mu.Unlock()
+	if listed != nil {
+		listed()
+	}
+	return found, err
 }
 
 func (m *memory) Delete(_ context.Context, v datastore.Volume, d datastore.Disposal) error {
@@ -180,6 +192,8 @@ type rig struct {
 	store  *store.Store
 	pools  map[string]*memory
 	config agent.Config
+	// statuses are those of the agent's pools.
+	statuses func() map[string]v1alpha1.PoolStatus
 	*agent.Agent
 	// stop ends the agent, as the end of its process does.
 	stop func()
@@ -201,7 +215,9 @@ func newRig(t *testing.T, prepare ...func(*rig)) *rig {
 		}
 	})
 	for _, name := range []string{"a", "b"} {
-		r.pools[name] = &memory{things: map[string]datastore.Found{}, deleted: map[string]datastore.Disposal{}}
+		r.pools[name] = &memory{
+			things: map[string]datastore.Found{}, deleted: map[string]datastore.Disposal{}, again: make(chan struct{}),
+		}
 		d := &v1alpha1.Datastore{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.DatastoreSpec{Type: "memory"}}
 		d.SetDefaults()
 		if _, err := r.store.Datastores.Create(t.Context(), d); err != nil {
@@ -226,7 +242,7 @@ func (r *rig) run(t *testing.T) {
 		Host: host, Interval: time.Minute, Patience: 5 * time.Second, Tools: datastore.Tools{Now: time.Now},
 	})
 	config := r.config
-	config.Set = set
+	config.Set, r.statuses = set, set.Statuses
 	r.Agent = agent.New(config)
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := r.Start(ctx); err != nil {

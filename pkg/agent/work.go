@@ -36,13 +36,12 @@ func (a *Agent) handle(ctx context.Context, key string) error {
 	if name, ok := strings.CutPrefix(key, reclaimPrefix); ok {
 		return a.reclaim(ctx, name)
 	}
-	ctx = step.WithVolume(ctx, key)
-	table := a.volumes
-	id, snapshot := datastore.ParseKey(key)
-	if snapshot {
-		table = a.snapshots
+	if name, ok := strings.CutPrefix(key, auditPrefix); ok {
+		return a.audit(ctx, name)
 	}
-	s, err := table.get(ctx, id)
+	ctx = step.WithVolume(ctx, key)
+	id, snapshot := datastore.ParseKey(key)
+	s, err := a.tableOf(snapshot).get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		a.forget(key)
 		return nil
@@ -107,6 +106,9 @@ func (a *Agent) finishWithoutDatastore(ctx context.Context, s *subject, phase v1
 func (a *Agent) reserve(ctx context.Context, s *subject, bytes int64) error {
 	d, err := a.config.Store.Datastores.Get(ctx, s.on)
 	if err != nil {
+		return err
+	}
+	if err := a.awaitAudit(ctx, s.on); err != nil {
 		return err
 	}
 	status := a.config.Set.Statuses()[s.on]

@@ -2,15 +2,17 @@ package datastore
 
 import (
 	"fmt"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 )
 
-// assess turns a measurement, or why there is none, into what the record says of the pool.
-func assess(d *v1alpha1.Datastore, s Status, err error) v1alpha1.PoolStatus {
-	out := v1alpha1.PoolStatus{ObservedGeneration: d.Generation, Health: v1alpha1.Healthy}
+// assess turns a measurement, or why there is none, and the last audit into what the record says of the
+// pool. What has no record keeps what it was promised: it may be in use, and it may get its record back.
+func assess(d *v1alpha1.Datastore, s Status, err error, audit Audit) v1alpha1.PoolStatus {
+	out := v1alpha1.PoolStatus{ObservedGeneration: d.Generation, Health: v1alpha1.Healthy, Orphans: audit.Orphans}
 	if err != nil {
 		out.Health = v1alpha1.Unavailable
 		out.Findings = []v1alpha1.Finding{{Reason: "Unavailable", Message: err.Error()}}
@@ -21,9 +23,9 @@ func assess(d *v1alpha1.Datastore, s Status, err error) v1alpha1.PoolStatus {
 		out.Findings = append(out.Findings, v1alpha1.Finding{Reason: "Capacity", Message: err.Error()})
 	}
 	out.Total, out.Used, out.Own = v1alpha1.Bytes(s.Total), v1alpha1.Bytes(s.Used), v1alpha1.Bytes(s.Own)
-	out.Free, out.Promisable = v1alpha1.Bytes(s.Free), v1alpha1.Bytes(promisable)
+	out.Free, out.Promisable = v1alpha1.Bytes(s.Free), v1alpha1.Bytes(max(0, promisable-audit.Promised))
 	out.Features = s.Features
-	out.Findings = append(out.Findings, s.Findings...)
+	out.Findings = slices.Concat(out.Findings, s.Findings, audit.Findings)
 	if len(out.Findings) > 0 {
 		out.Health = v1alpha1.Warning
 	}

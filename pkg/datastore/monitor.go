@@ -29,7 +29,9 @@ type monitor struct {
 	pool      Pool // nil while it is not open
 	openedFor *v1alpha1.Datastore
 	volumes   inUse
-	status    v1alpha1.PoolStatus
+	measured  Status
+	audit     Audit
+	status    v1alpha1.PoolStatus // what measured and audit tell
 	err       error
 	began     time.Time // of the measurement that runs; zero when none does
 }
@@ -131,18 +133,32 @@ func (m *monitor) measure(ctx context.Context) {
 	if err == nil {
 		status, err = pool.Status(ctx)
 	}
-	report := assess(d, status, err)
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.began = time.Time{}
 	m.err = err
-	m.pool, m.openedFor = pool, d
+	m.pool, m.openedFor, m.measured = pool, d, status
 	if status.UUID != "" {
 		m.uuid = status.UUID
 	}
-	report.UUID = m.uuid
-	m.status = report
+	m.judge()
+}
+
+// judge makes the status anew. The lock is held.
+func (m *monitor) judge() {
+	m.status = assess(m.openedFor, m.measured, m.err, m.audit)
+	m.status.UUID = m.uuid
+}
+
+// audited keeps what the last audit found.
+func (m *monitor) audited(audit Audit) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.audit = audit
+	if m.openedFor != nil {
+		m.judge()
+	}
 }
 
 // samePlace tells whether two versions of a datastore are opened in the same way. What else may change in

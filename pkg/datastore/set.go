@@ -145,6 +145,17 @@ func (s *Set) Settle(ctx context.Context) {
 	}
 }
 
+// Audited keeps what an audit of a pool found, until the next one, in the pool's status.
+func (s *Set) Audited(name string, audit Audit) {
+	s.mu.Lock()
+	m, ok := s.monitors[name]
+	s.mu.Unlock()
+	if ok {
+		m.audited(audit)
+		s.tell()
+	}
+}
+
 // Kick has a pool measured soon: something was made or removed there.
 func (s *Set) Kick(name string) {
 	s.mu.Lock()

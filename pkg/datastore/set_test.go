@@ -236,7 +236,7 @@ func TestHealthFollowsTheThresholds(t *testing.T) {
 		"nothing known of its size": {Status{}, v1alpha1.Healthy, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := assess(described("a"), c.status, nil)
+			got := assess(described("a"), c.status, nil, Audit{})
 			if got.Health != c.want {
 				t.Errorf("health %s, want %s", got.Health, c.want)
 			}
