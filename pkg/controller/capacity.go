@@ -1,11 +1,6 @@
 package controller
 
-import (
-	"cmp"
-	"context"
-
-	"github.com/datastore-csi/datastore-csi/pkg/datastore"
-)
+import "context"
 
 // Capacity says how much can still be promised to volumes like the one asked for. It never fails: what
 // cannot be has no room.
@@ -14,7 +9,8 @@ func (c *Controller) Capacity(ctx context.Context, q CapacityRequest) Capacity {
 	if err != nil {
 		return Capacity{}
 	}
-	fs, options, err := resolveFilesystem(q.Access.Type, q.Filesystem, p)
+	asked := CreateRequest{Access: q.Access, Filesystem: q.Filesystem, Topology: q.Topology}
+	w, err := resolveFilesystem(asked, p, nil)
 	if err != nil {
 		return Capacity{}
 	}
@@ -22,18 +18,21 @@ func (c *Controller) Capacity(ctx context.Context, q CapacityRequest) Capacity {
 	if err != nil {
 		return Capacity{}
 	}
-	blank := c.blank(CreateRequest{Access: q.Access}, p, fs, options)
-	d := demand{volume: datastore.FromRecord(blank), topology: q.Topology}
+	d := c.demand(asked, p, mutable{}, w)
 	var out Capacity
 	for _, pool := range candidates {
 		// The question names no claim, so it comes from no namespace: it is about the storage.
 		pool.datastore.Spec.AllowedNamespaces = nil
-		least := pool.capabilities.MinBytes(fs)
+		v, err := d.shape(pool.datastore.Spec.Volumes)
+		if err != nil {
+			continue
+		}
+		least := leastBytes(pool.capabilities, v)
 		d.size = Range{Required: least}
 		if _, err := d.judge(pool); err != nil {
 			continue
 		}
-		room := pool.room(cmp.Or(p.provisioning, pool.datastore.Spec.Volumes.Provisioning))
+		room := pool.room(v.Provisioning)
 		room = room / pool.capabilities.Granularity * pool.capabilities.Granularity
 		out.Available += room
 		out.Largest = max(out.Largest, room)

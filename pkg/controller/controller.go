@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"math"
 	"strings"
 	"sync"
 	"time"
@@ -37,13 +36,17 @@ type Controller struct {
 	// promised is what is promised of each pool; attached are the volumes that each host may use.
 	promised map[poolKey]*datastore.Ledger
 	attached map[string]*datastore.Ledger
+
+	copies *copies
 }
 
 type poolKey struct{ datastore, host string }
 
 // New returns a controller. Start must be called before it serves.
 func New(c Config) *Controller {
-	return &Controller{config: c, promised: map[poolKey]*datastore.Ledger{}, attached: map[string]*datastore.Ledger{}}
+	return &Controller{
+		config: c, promised: map[poolKey]*datastore.Ledger{}, attached: map[string]*datastore.Ledger{}, copies: newCopies(),
+	}
 }
 
 // Start counts what the records promise, and finishes what a controller that died left half done.
@@ -53,17 +56,33 @@ func (c *Controller) Start(ctx context.Context) error {
 	if err != nil {
 		return fault.Wrap(err, "start", "the controller")
 	}
+	snapshots, err := c.config.Store.Snapshots.List(ctx)
+	if err != nil {
+		return fault.Wrap(err, "start", "the controller")
+	}
 	for _, v := range volumes {
 		c.account(v.Name, v)
 	}
+	for _, s := range snapshots {
+		c.accountSnapshot(s.Name, s)
+	}
 	for _, v := range volumes {
-		if p := v.Status.Worker.Phase; p == v1alpha1.Deleted || p == v1alpha1.Rejected {
-			if err := c.remove(step.WithVolume(ctx, v.Name), v); err != nil {
-				klog.FromContext(ctx).Error(err, "Removing the record of a finished volume failed", "volume", v.Name)
-			}
+		if finished(v.Status.Worker) {
+			logRemoval(ctx, v.Name, c.remove(step.WithVolume(ctx, v.Name), v))
+		}
+	}
+	for _, s := range snapshots {
+		if finished(s.Status.Worker) {
+			logRemoval(ctx, s.Name, c.removeSnapshot(step.WithVolume(ctx, snapshotKey(s.Name)), s))
 		}
 	}
 	return nil
+}
+
+func logRemoval(ctx context.Context, name string, err error) {
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Removing a record that is done with failed", "name", name)
+	}
 }
 
 // Run keeps the accounts and the datastores' status up to date until ctx ends, and returns an error only
@@ -71,100 +90,14 @@ func (c *Controller) Start(ctx context.Context) error {
 func (c *Controller) Run(ctx context.Context) error {
 	ctx = step.WithHook(ctx, c.config.Hook)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return c.watchVolumes(ctx) })
+	group.Go(func() error { return follow(ctx, c.config.Store.Volumes, c.account) })
+	group.Go(func() error { return follow(ctx, c.config.Store.Snapshots, c.accountSnapshot) })
 	group.Go(func() error { return c.watchStatus(ctx) })
 	err := group.Wait()
 	if ctx.Err() != nil && fault.Is(err, fault.Unavailable) {
 		return nil
 	}
 	return err
-}
-
-// watchVolumes follows records that somebody else changed.
-func (c *Controller) watchVolumes(ctx context.Context) error {
-	watch, err := c.config.Store.Volumes.Watch(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer watch.Close()
-	for {
-		event, err := watch.Next(ctx)
-		if err != nil {
-			return err
-		}
-		c.account(event.Name, event.Record)
-	}
-}
-
-// account counts what a record promises, to its pool and to the hosts that it is attached to.
-func (c *Controller) account(id string, v *v1alpha1.DatastoreVolume) {
-	var pool *datastore.Ledger
-	if v != nil && v.Status.Worker.Phase != v1alpha1.Deleted && v.Status.Worker.Phase != v1alpha1.Rejected {
-		pool = c.ledger(poolKey{v.Spec.Datastore, v.Spec.Worker.Host})
-		pool.Set(id, max(v.Spec.Size.Value(), v.Status.Worker.Size.Value()))
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, l := range c.promised {
-		if l != pool {
-			l.Release(id)
-		}
-	}
-	for host, l := range c.attached {
-		if v == nil || !attachedTo(v, host) {
-			l.Release(id)
-		}
-	}
-	if v != nil {
-		for host := range v.Spec.Attachments {
-			c.hostLedger(host).Set(id, 0)
-		}
-	}
-}
-
-func attachedTo(v *v1alpha1.DatastoreVolume, host string) bool {
-	_, ok := v.Spec.Attachments[host]
-	return ok
-}
-
-func (c *Controller) ledger(k poolKey) *datastore.Ledger {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	l := c.promised[k]
-	if l == nil {
-		l = &datastore.Ledger{}
-		c.promised[k] = l
-	}
-	return l
-}
-
-// hostLedger counts the volumes attached to a host. The lock is held.
-func (c *Controller) hostLedger(host string) *datastore.Ledger {
-	l := c.attached[host]
-	if l == nil {
-		l = &datastore.Ledger{}
-		c.attached[host] = l
-	}
-	return l
-}
-
-// reserve takes room for a volume on a pool, so that two calls at once cannot both have the last of it.
-func (c *Controller) reserve(id string, f fit) error {
-	return c.ledger(poolKey{f.datastore.Name, f.host}).Reserve(id, f.bytes, datastore.Limits{
-		Bytes: f.pool.Promisable.Value(), MaxVolumes: f.datastore.Spec.Capacity.MaxVolumes,
-	})
-}
-
-// reserveAttachment counts a volume to a host that may use no more than so many.
-func (c *Controller) reserveAttachment(id, host string, limit int64) error {
-	c.mu.Lock()
-	l := c.hostLedger(host)
-	c.mu.Unlock()
-	if l.Reserve(id, 0, datastore.Limits{Bytes: math.MaxInt64, MaxVolumes: int32(min(limit, math.MaxInt32))}) != nil {
-		_, volumes := l.Promised()
-		return fault.New(fault.Exhausted, "host %q uses %d volumes already, its limit is %d; unpublish one first", host, volumes, limit)
-	}
-	return nil
 }
 
 func (c *Controller) capabilities(d *v1alpha1.Datastore) (datastore.Capabilities, bool) {

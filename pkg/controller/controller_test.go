@@ -325,8 +325,8 @@ func TestExpand(t *testing.T) {
 		{controller.Range{Required: -1}, 0, fault.Invalid},
 	} {
 		got, err := r.Expand(t.Context(), "v", c.r)
-		if got != c.want || (c.kind != 0 && !fault.Is(err, c.kind)) || (c.kind == 0 && err != nil) {
-			t.Errorf("%+v: %d, %v", c.r, got, err)
+		if got.Bytes != c.want || (c.kind != 0 && !fault.Is(err, c.kind)) || (c.kind == 0 && err != nil) {
+			t.Errorf("%+v: %d, %v", c.r, got.Bytes, err)
 		}
 	}
 	r.create(t, ask("w", gib/2, "datastore", "small"))
@@ -363,7 +363,7 @@ func TestListPages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, v := range page.Volumes {
+		for _, v := range page.Entries {
 			seen = append(seen, v.Name)
 		}
 		if token = page.Next; token == "" {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -14,8 +15,16 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
-// Get returns a volume's record.
+// Get returns a volume's record. One of which only the record is left is fault.NotFound, too.
 func (c *Controller) Get(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error) {
+	v, err := c.find(ctx, id)
+	if err == nil && finished(v.Status.Worker) {
+		return nil, fault.New(fault.NotFound, "volume %q does not exist", id)
+	}
+	return v, err
+}
+
+func (c *Controller) find(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
@@ -26,33 +35,22 @@ func (c *Controller) Get(ctx context.Context, id string) (*v1alpha1.DatastoreVol
 	return v, err
 }
 
-// Delete removes a volume and its data, and returns when both are gone. A volume that is not there is
-// success. One that a host may be using is fault.Precondition.
+// Delete ends a volume and returns when that is done: what becomes of its data is the volume's own choice, else
+// its datastore's. A volume that is not there is success. One that a host may be using is fault.Precondition, one
+// that is being copied fault.Busy.
 func (c *Controller) Delete(ctx context.Context, id string) error {
 	ctx = step.WithVolume(ctx, id)
-	found, err := c.Get(ctx, id)
+	found, err := c.find(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if p := found.Status.Worker.Phase; p == v1alpha1.Deleted || p == v1alpha1.Rejected {
+	if finished(found.Status.Worker) {
 		return c.remove(ctx, found)
 	}
-	marked, err := store.Change(ctx, c.config.Store.Volumes, id, func(v *v1alpha1.DatastoreVolume) error {
-		if v.UID != found.UID {
-			return fault.New(fault.Busy, "volume %q was replaced by another of that name; try again", id)
-		}
-		if v.Spec.Deletion != nil {
-			return store.Unchanged()
-		}
-		if hosts := users(v); len(hosts) > 0 {
-			return fault.New(fault.Precondition, "volume %q is used by %s; unpublish it there first", id, strings.Join(hosts, ", "))
-		}
-		v.Spec.Deletion = &v1alpha1.Deletion{RequestedAt: metav1.NewTime(c.config.Now()), Policy: v1alpha1.DeleteData}
-		return nil
-	})
+	marked, err := c.orderDeletion(ctx, found)
 	if err == nil {
 		marked, err = c.await(ctx, marked, func(v *v1alpha1.DatastoreVolume) (bool, error) {
 			return v.Status.Worker.Phase == v1alpha1.Deleted, nil
@@ -65,6 +63,57 @@ func (c *Controller) Delete(ctx context.Context, id string) error {
 		return fault.Wrap(err, "delete volume", id)
 	}
 	return c.remove(ctx, marked)
+}
+
+// orderDeletion writes that a volume is to be deleted, and what is to become of its data.
+func (c *Controller) orderDeletion(ctx context.Context, found *v1alpha1.DatastoreVolume) (*v1alpha1.DatastoreVolume, error) {
+	if found.Spec.Deletion == nil {
+		if err := c.underWay(ctx, volumeKey(found.Name)); err != nil {
+			return nil, err
+		}
+	}
+	defaults, err := c.defaults(ctx, found.Spec.Datastore)
+	if err != nil {
+		return nil, err
+	}
+	return store.Change(ctx, c.config.Store.Volumes, found.Name, func(v *v1alpha1.DatastoreVolume) error {
+		if v.UID != found.UID {
+			return fault.New(fault.Busy, "volume %q was replaced by another of that name; try again", v.Name)
+		}
+		if v.Spec.Deletion != nil {
+			return store.Unchanged()
+		}
+		if hosts := users(v); len(hosts) > 0 {
+			return fault.New(fault.Precondition, "volume %q is used by %s; unpublish it there first", v.Name, strings.Join(hosts, ", "))
+		}
+		v.Spec.Deletion = disposal(v, defaults)
+		v.Spec.Deletion.RequestedAt = metav1.NewTime(c.config.Now())
+		return nil
+	})
+}
+
+// defaults are what a datastore says of its volumes. One that is gone says nothing.
+func (c *Controller) defaults(ctx context.Context, name string) (v1alpha1.VolumeDefaults, error) {
+	d, err := c.config.Store.Datastores.Get(ctx, name)
+	if fault.Is(err, fault.NotFound) {
+		return v1alpha1.VolumeDefaults{}, nil
+	}
+	if err != nil {
+		return v1alpha1.VolumeDefaults{}, err
+	}
+	return d.Spec.Volumes, nil
+}
+
+// disposal decides what becomes of a volume's data. One that was never ready holds none that anybody wrote.
+func disposal(v *v1alpha1.DatastoreVolume, defaults v1alpha1.VolumeDefaults) *v1alpha1.Deletion {
+	out := &v1alpha1.Deletion{Policy: v1alpha1.DeleteData}
+	if v.Status.Worker.Phase == v1alpha1.Ready {
+		out.Policy = cmp.Or(v.Spec.OnDelete, defaults.OnDelete, v1alpha1.DeleteData)
+	}
+	if out.Policy == v1alpha1.DeleteData {
+		out.Wipe = cmp.Or(v.Spec.Wipe, defaults.Wipe)
+	}
+	return out
 }
 
 // users are the hosts that a volume is attached to, or that may still be using it, sorted.

@@ -9,18 +9,25 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
-// Expand makes a volume at least as large as required and returns its size in bytes. A volume that is
-// large enough stays as it is. What can never fit is fault.OutOfRange, what does not fit now is
-// fault.Exhausted; the record's size is taken back then.
-func (c *Controller) Expand(ctx context.Context, id string, r Range) (int64, error) {
+// Expand makes a volume at least as large as required and returns its size. A volume that is large enough
+// stays as it is. What can never fit is fault.OutOfRange, what does not fit now is fault.Exhausted; the record's
+// size is taken back then.
+func (c *Controller) Expand(ctx context.Context, id string, r Range) (Expanded, error) {
 	ctx = step.WithVolume(ctx, id)
 	if err := r.check(); err != nil {
-		return 0, err
+		return Expanded{}, err
 	}
 	v, err := c.Get(ctx, id)
 	if err != nil {
-		return 0, err
+		return Expanded{}, err
 	}
+	bytes, err := c.grow(ctx, v, r)
+	// The node refreshes an image's device and grows its file system; a sub-directory's limit is the worker's.
+	return Expanded{Bytes: bytes, OnNode: v.Spec.Format != v1alpha1.FormatSubdirectory}, err
+}
+
+func (c *Controller) grow(ctx context.Context, v *v1alpha1.DatastoreVolume, r Range) (int64, error) {
+	id := v.Name
 	if has := v.Status.Worker.Size.Value(); v.Status.Worker.Phase == v1alpha1.Ready && has >= r.Required && v.Spec.Size.Cmp(v.Status.Worker.Size) <= 0 {
 		if !r.holds(has) {
 			return 0, fault.New(fault.OutOfRange, "volume %q has %d bytes, over the limit of %d bytes; volumes are never made smaller", id, has, r.Limit)
@@ -28,6 +35,9 @@ func (c *Controller) Expand(ctx context.Context, id string, r Range) (int64, err
 		return has, nil
 	}
 	pool, bytes, err := c.roomToGrow(ctx, v, r)
+	if err == nil {
+		err = c.underWay(ctx, volumeKey(id))
+	}
 	if err != nil {
 		return 0, fault.Wrap(err, "expand volume", id)
 	}
@@ -51,7 +61,7 @@ func (c *Controller) roomToGrow(ctx context.Context, v *v1alpha1.DatastoreVolume
 		if !pool.capabilities.Expand {
 			return pool, 0, fault.New(fault.Invalid, "volumes of type %s cannot grow", pool.datastore.Spec.Type)
 		}
-		bytes, err := r.resolve(pool.capabilities, "")
+		bytes, err := r.resolve(pool.capabilities.Granularity, 0)
 		if err != nil {
 			return pool, 0, err
 		}
@@ -76,7 +86,7 @@ func (c *Controller) roomToGrow(ctx context.Context, v *v1alpha1.DatastoreVolume
 
 // raise writes the size and waits for the worker, and takes it back where the worker has no room.
 func (c *Controller) raise(ctx context.Context, v *v1alpha1.DatastoreVolume, pool candidate, bytes int64) (*v1alpha1.DatastoreVolume, error) {
-	if err := c.reserve(v.Name, fit{pool, bytes}); err != nil {
+	if err := c.reserve(v.Name, fit{candidate: pool, bytes: bytes}); err != nil {
 		return nil, err
 	}
 	raised, err := store.Change(ctx, c.config.Store.Volumes, v.Name, func(now *v1alpha1.DatastoreVolume) error {

@@ -66,11 +66,11 @@ func FuzzVolumeID(f *testing.F) {
 		if len(validation.IsDNS1123Label(id)) > 0 || CheckID(id) != nil {
 			t.Errorf("VolumeID(%q) = %q is no DNS label", name, id)
 		}
-		if id != name && !hashed.MatchString(id) {
-			t.Errorf("VolumeID(%q) = %q is neither the name nor a hash", name, id)
-		}
-		if id == name && hashed.MatchString(id) {
-			t.Errorf("VolumeID(%q) kept a name that looks like a hash", name)
+		for prefix, id := range map[string]string{"v-": id, "s-": SnapshotID(name)} {
+			digits, prefixed := strings.CutPrefix(id, prefix)
+			if isHash := prefixed && hashed.MatchString(digits); isHash == (id == name) {
+				t.Errorf("the record of %q is called %q, which is neither the name nor a hash, or both", name, id)
+			}
 		}
 	})
 }

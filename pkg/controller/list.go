@@ -14,32 +14,38 @@ const tokenPrefix = "after:"
 
 // List returns a page of all volumes that are Ready, sorted by ID; max 0 is all. A token that List did not
 // hand out is fault.Busy, which the specification's ABORTED is for.
-func (c *Controller) List(ctx context.Context, token string, max int) (Page, error) {
-	after := ""
-	if token != "" {
-		id, ok := strings.CutPrefix(token, tokenPrefix)
-		if !ok || CheckID(id) != nil {
-			return Page{}, fault.New(fault.Busy, "starting token %.100q is not one of ours; list from the beginning", token)
-		}
-		after = id
-	}
-	if max < 0 {
-		return Page{}, fault.New(fault.Invalid, "max_entries %d must not be negative", max)
-	}
+func (c *Controller) List(ctx context.Context, token string, max int) (Page[*v1alpha1.DatastoreVolume], error) {
 	all, err := c.config.Store.Volumes.List(ctx)
 	if err != nil {
-		return Page{}, err
+		return Page[*v1alpha1.DatastoreVolume]{}, err
 	}
-	var page Page
-	for _, v := range all {
-		if v.Name <= after || v.Status.Worker.Phase != v1alpha1.Ready {
+	return paged(all, token, max, func(v *v1alpha1.DatastoreVolume) (string, *v1alpha1.DatastoreVolume, bool) {
+		return v.Name, v, v.Status.Worker.Phase == v1alpha1.Ready
+	})
+}
+
+// paged returns a page of what is chosen of records that are sorted by name: each by its ID.
+func paged[R, T any](all []R, token string, max int, choose func(R) (id string, entry T, ok bool)) (Page[T], error) {
+	var page Page[T]
+	if max < 0 {
+		return page, fault.New(fault.Invalid, "max_entries %d must not be negative", max)
+	}
+	after, ok := strings.CutPrefix(token, tokenPrefix)
+	if token != "" && (!ok || CheckID(after) != nil) {
+		return page, fault.New(fault.Busy, "starting token %.100q is not one of ours; list from the beginning", token)
+	}
+	last := ""
+	for _, r := range all {
+		id, entry, ok := choose(r)
+		if id <= after || !ok {
 			continue
 		}
-		if max > 0 && len(page.Volumes) == max {
-			page.Next = tokenPrefix + page.Volumes[max-1].Name
+		if max > 0 && len(page.Entries) == max {
+			page.Next = tokenPrefix + last
 			break
 		}
-		page.Volumes = append(page.Volumes, v)
+		page.Entries = append(page.Entries, entry)
+		last = id
 	}
 	return page, nil
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 )
 
 // The parameters of a StorageClass.
@@ -20,6 +19,7 @@ const (
 	paramPlacement    = "placement"
 	paramProvisioning = "provisioning"
 	paramFormat       = "format"
+	paramQuota        = "quota"
 	paramMkfsOptions  = "mkfsOptions"
 
 	// provisionerPrefix is that of external-provisioner's own parameters.
@@ -31,7 +31,8 @@ const (
 )
 
 var allowedParameters = []string{
-	paramDatastore, paramSelector, paramPlacement, paramProvisioning, paramFormat, paramMkfsOptions, paramFilesystem,
+	paramDatastore, paramSelector, paramPlacement, paramProvisioning, paramFormat, paramQuota, paramMkfsOptions,
+	paramFilesystem,
 }
 
 // placement says which of several fitting pools is taken.
@@ -49,6 +50,7 @@ type parameters struct {
 	placement    placement
 	provisioning v1alpha1.Provisioning // "" leaves it to the datastore
 	format       v1alpha1.VolumeFormat // "" leaves it to the datastore
+	quota        v1alpha1.QuotaPolicy  // "" was not asked for
 	filesystem   string
 	mkfsOptions  string
 	namespace    string
@@ -60,19 +62,23 @@ type parameters struct {
 // parseParameters understands a StorageClass's parameters. What is unknown or cannot be is fault.Invalid,
 // names the parameter and lists what is allowed.
 func parseParameters(in map[string]string) (parameters, error) {
-	p := parameters{placement: mostFree, labels: map[string]string{}, own: map[string]string{}}
+	p := parameters{placement: mostFree, labels: map[string]string{}, own: ownParameters(in)}
 	for _, key := range slices.Sorted(maps.Keys(in)) {
 		if err := p.set(key, in[key]); err != nil {
 			return p, err
-		}
-		if !strings.HasPrefix(key, provisionerPrefix) {
-			p.own[key] = in[key]
 		}
 	}
 	if p.datastore != "" && p.selector != nil {
 		return p, fault.New(fault.Invalid, "parameters %q and %q exclude each other", paramDatastore, paramSelector)
 	}
 	return p, nil
+}
+
+// ownParameters are those that a repeated call must repeat: all but the provisioner's own.
+func ownParameters(in map[string]string) map[string]string {
+	out := maps.Clone(in)
+	maps.DeleteFunc(out, func(key, _ string) bool { return strings.HasPrefix(key, provisionerPrefix) })
+	return out
 }
 
 func (p *parameters) set(key, value string) (err error) {
@@ -89,7 +95,11 @@ func (p *parameters) set(key, value string) (err error) {
 	case paramProvisioning:
 		p.provisioning, err = word(key, value, map[string]v1alpha1.Provisioning{"thin": v1alpha1.Thin, "thick": v1alpha1.Thick})
 	case paramFormat:
-		p.format, err = word(key, value, map[string]v1alpha1.VolumeFormat{"image": v1alpha1.FormatImage})
+		p.format, err = word(key, value, map[string]v1alpha1.VolumeFormat{
+			"image": v1alpha1.FormatImage, "subdirectory": v1alpha1.FormatSubdirectory,
+		})
+	case paramQuota:
+		p.quota, err = word(key, value, map[string]v1alpha1.QuotaPolicy{"required": v1alpha1.QuotaRequired, "none": v1alpha1.QuotaNone})
 	case paramMkfsOptions:
 		p.mkfsOptions = value
 	case paramFilesystem:
@@ -98,8 +108,7 @@ func (p *parameters) set(key, value string) (err error) {
 		if key == paramNamespace {
 			p.namespace = value
 		}
-		name := v1alpha1.Group + "/" + strings.ReplaceAll(strings.TrimPrefix(key, provisionerPrefix), "/", "-")
-		p.labels[name] = labelValue(value)
+		p.labels[labelKey(key)] = labelValue(value)
 	default:
 		if !strings.HasPrefix(key, provisionerPrefix) {
 			return fault.New(fault.Invalid, "unknown parameter %q; allowed are %s", key, strings.Join(allowedParameters, ", "))
@@ -125,46 +134,15 @@ func word[T any](key, value string, allowed map[string]T) (T, error) {
 	return out, nil
 }
 
+// labelKey makes a label of one of the provisioner's own parameters.
+func labelKey(parameter string) string {
+	return v1alpha1.Group + "/" + strings.ReplaceAll(strings.TrimPrefix(parameter, provisionerPrefix), "/", "-")
+}
+
 // labelValue makes a label's value of a name: names of claims may be longer than a label's value.
 func labelValue(name string) string {
 	if len(validation.IsValidLabelValue(name)) == 0 {
 		return name
 	}
 	return VolumeID(name)
-}
-
-// resolveFilesystem decides the file system of a mounted volume: the capability's wins, the parameter
-// must be equal or stand alone.
-func resolveFilesystem(access v1alpha1.AccessType, capability string, p parameters) (string, []string, error) {
-	if p.filesystem != "" {
-		if _, err := filesystem.ParseType(p.filesystem); err != nil {
-			return "", nil, fault.Wrap(err, "read parameter", paramFilesystem)
-		}
-	}
-	if access == v1alpha1.Block {
-		if p.mkfsOptions != "" {
-			return "", nil, fault.New(fault.Invalid, "parameter %q is of no use to a raw block volume", paramMkfsOptions)
-		}
-		return "", nil, nil
-	}
-	if capability != "" && p.filesystem != "" && capability != p.filesystem {
-		return "", nil, fault.New(fault.Invalid, "the capability asks for file system %q, parameter %q for %q; give one",
-			capability, paramFilesystem, p.filesystem)
-	}
-	name := capability
-	if name == "" {
-		name = p.filesystem
-	}
-	if name == "" {
-		name = string(filesystem.Ext4)
-	}
-	t, err := filesystem.ParseType(name)
-	if err != nil {
-		return "", nil, fault.As(fault.Invalid, err)
-	}
-	options, err := filesystem.ParseMkfsOptions(t, p.mkfsOptions)
-	if err != nil {
-		return "", nil, fault.Wrap(err, "read parameter", paramMkfsOptions)
-	}
-	return string(t), options, nil
 }

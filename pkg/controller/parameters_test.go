@@ -42,10 +42,12 @@ func TestParseParametersRefuses(t *testing.T) {
 		"an unknown parameter, and lists the known": {map[string]string{"datastor": "a"}, []string{"datastor", "datastoreSelector", "mkfsOptions"}},
 		"an unknown placement":                      {map[string]string{"placement": "best"}, []string{"placement", "most-free", "spread"}},
 		"an unknown provisioning":                   {map[string]string{"provisioning": "Thin"}, []string{"thin", "thick"}},
-		"a format that is not served":               {map[string]string{"format": "tar"}, []string{"image"}},
+		"a format that is not served":               {map[string]string{"format": "tar"}, []string{"image", "subdirectory"}},
 		"an empty name":                             {map[string]string{"datastore": ""}, []string{"datastore"}},
 		"an empty selector":                         {map[string]string{"datastoreSelector": ""}, []string{"datastoreSelector"}},
 		"a selector that is none":                   {map[string]string{"datastoreSelector": "a=(b"}, []string{"datastoreSelector", "a=(b"}},
+		"an unknown quota":                          {map[string]string{"quota": "some"}, []string{"quota", "required", "none"}},
+		"a mutable parameter":                       {map[string]string{"onDelete": "retain"}, []string{"onDelete"}},
 		"a name and a selector":                     {map[string]string{"datastore": "a", "datastoreSelector": "b=c"}, []string{"exclude"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,19 +81,30 @@ func TestResolveFilesystem(t *testing.T) {
 		"raw block ignores the class's own": {v1alpha1.Block, "", "xfs", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _, err := resolveFilesystem(c.access, c.capability, parameters{filesystem: c.parameter})
-			if fault.Is(err, fault.Invalid) != c.refused || got != c.want {
-				t.Errorf("got %q, %v", got, err)
+			got, err := resolveFilesystem(wanting(c.access, c.capability), parameters{filesystem: c.parameter}, nil)
+			if fault.Is(err, fault.Invalid) != c.refused || (err == nil && got.name != c.want) {
+				t.Errorf("got %q, %v", got.name, err)
 			}
 		})
 	}
-	if _, _, err := resolveFilesystem(v1alpha1.Block, "", parameters{mkfsOptions: "-m 1"}); !fault.Is(err, fault.Invalid) {
+	if _, err := resolveFilesystem(wanting(v1alpha1.Block, ""), parameters{mkfsOptions: "-m 1"}, nil); !fault.Is(err, fault.Invalid) {
 		t.Errorf("mkfsOptions for raw block: %v", err)
 	}
-	_, options, err := resolveFilesystem(v1alpha1.Filesystem, "ext4", parameters{mkfsOptions: "-m 1"})
-	if err != nil || !slices.Contains(options, "1") {
-		t.Errorf("options %q, %v", options, err)
+	got, err := resolveFilesystem(wanting(v1alpha1.Filesystem, "ext4"), parameters{mkfsOptions: "-m 1"}, nil)
+	if err != nil || !slices.Contains(got.options, "1") {
+		t.Errorf("options %q, %v", got.options, err)
 	}
+	xfs := &origin{kind: v1alpha1.SourceVolume, filesystem: &v1alpha1.FilesystemSpec{Type: "xfs"}}
+	if got, err := resolveFilesystem(wanting(v1alpha1.Filesystem, ""), parameters{}, xfs); err != nil || got.name != "xfs" {
+		t.Errorf("a copy where nothing is asked for gets %q, %v", got.name, err)
+	}
+	if _, err := resolveFilesystem(wanting(v1alpha1.Filesystem, ""), parameters{mkfsOptions: "-m 1"}, xfs); !fault.Is(err, fault.Invalid) {
+		t.Errorf("mkfsOptions for a copy: %v", err)
+	}
+}
+
+func wanting(access v1alpha1.AccessType, fs string) CreateRequest {
+	return CreateRequest{Access: v1alpha1.VolumeAccess{Type: access}, Filesystem: fs}
 }
 
 func FuzzParseParameters(f *testing.F) {
@@ -104,7 +117,7 @@ func FuzzParseParameters(f *testing.F) {
 			t.Errorf("%q=%q is %v, not invalid", key, value, err)
 		}
 		if err == nil {
-			_, _, _ = resolveFilesystem(v1alpha1.Filesystem, "", p) // must not panic
+			_, _ = resolveFilesystem(wanting(v1alpha1.Filesystem, ""), p, nil) // must not panic
 		}
 	})
 }

@@ -43,16 +43,21 @@ func (c candidate) room(p v1alpha1.Provisioning) int64 {
 // demand is what a volume needs of a pool.
 type demand struct {
 	size      Range
-	volume    datastore.Volume // without its size
+	volume    datastore.Volume // without its size; Format, Provisioning and Wipe "" are the datastore's
+	wish      wish
+	source    *origin // nil for an empty volume
 	namespace string
 	topology  Topology
 	placement placement
+	// capable are the pools that can copy at one instant, for a sentence.
+	capable map[v1alpha1.VolumeFormat][]string
 }
 
-// fit is a candidate that can take the volume, and the size that it would have there.
+// fit is a candidate that can take the volume, and the volume as it would be there.
 type fit struct {
 	candidate
-	bytes int64
+	bytes  int64
+	volume datastore.Volume
 }
 
 // refusal says why a candidate cannot take the volume.
@@ -65,12 +70,12 @@ type refusal struct {
 // looks at its arguments.
 func place(d demand, candidates []candidate) (fits []fit, refusals []refusal) {
 	for _, c := range candidates {
-		bytes, err := d.judge(c)
+		f, err := d.judge(c)
 		if err != nil {
 			refusals = append(refusals, refusal{c, err})
 			continue
 		}
-		fits = append(fits, fit{c, bytes})
+		fits = append(fits, f)
 	}
 	slices.SortStableFunc(fits, func(a, b fit) int {
 		return cmp.Or(cmp.Compare(d.topology.rank(a.host), d.topology.rank(b.host)), d.placement.compare(a, b),
@@ -80,38 +85,96 @@ func place(d demand, candidates []candidate) (fits []fit, refusals []refusal) {
 }
 
 // judge filters: what can the datastore do, may it be used, can it be reached, is there room.
-func (d demand) judge(c candidate) (int64, error) {
-	v := d.volume
-	v.Provisioning = cmp.Or(v.Provisioning, c.datastore.Spec.Volumes.Provisioning)
-	v.Format = cmp.Or(v.Format, c.datastore.Spec.Volumes.Format)
-	if lacks := c.capabilities.Missing(v); len(lacks) > 0 {
-		return 0, fault.New(fault.Invalid, "%s", strings.Join(lacks, "; "))
-	}
-	if lacks := missingModes(c.capabilities, v.Modes); lacks != "" {
-		return 0, fault.New(fault.Invalid, "%s", lacks)
-	}
-	bytes, err := d.size.resolve(c.capabilities, filesystemOf(v))
+func (d demand) judge(c candidate) (fit, error) {
+	v, err := d.shape(c.datastore.Spec.Volumes)
 	if err != nil {
-		return 0, err
+		return fit{}, err
+	}
+	if err := d.able(c.capabilities, v); err != nil {
+		return fit{}, err
+	}
+	bytes, err := d.size.resolve(c.capabilities.Granularity, leastBytes(c.capabilities, v))
+	if err != nil {
+		return fit{}, err
 	}
 	if allowed := c.datastore.Spec.AllowedNamespaces; len(allowed) > 0 && !slices.Contains(allowed, d.namespace) {
-		return 0, fault.New(fault.Invalid, "namespace %q is not among its allowed namespaces %v", d.namespace, allowed)
+		return fit{}, fault.New(fault.Invalid, "namespace %q is not among its allowed namespaces %v", d.namespace, allowed)
 	}
 	if c.host != "" && !d.topology.allows(c.host) {
-		return 0, fault.New(fault.Exhausted, "it cannot be reached from %s", strings.Join(d.topology.Requisite, ", "))
+		return fit{}, d.unreachable()
 	}
-	return bytes, c.accepts(bytes, c.room(v.Provisioning))
+	if err := c.answers(); err != nil {
+		return fit{}, err
+	}
+	if err := d.served(c, v); err != nil {
+		return fit{}, err
+	}
+	return fit{c, bytes, v}, c.accepts(bytes, c.room(v.Provisioning))
 }
 
-// accepts says whether a pool takes anything new, and that much.
-func (c candidate) accepts(bytes, room int64) error {
-	switch {
-	case c.pool.Health == v1alpha1.Unavailable:
+// able says what volumes of a type can never be.
+func (d demand) able(c datastore.Capabilities, v datastore.Volume) error {
+	if lacks := c.Missing(v); len(lacks) > 0 {
+		return fault.New(fault.Invalid, "%s", strings.Join(lacks, "; "))
+	}
+	if lacks := missingModes(c, v.Modes); lacks != "" {
+		return fault.New(fault.Invalid, "%s", lacks)
+	}
+	if d.source != nil && !d.source.copiedBy(c) {
+		return fault.New(fault.Invalid, "its type makes no copies of a %s", strings.ToLower(string(d.source.kind)))
+	}
+	return ends(c, v.OnDelete, v.Wipe)
+}
+
+// served says what a pool that answers lacks of what others of its type have.
+func (d demand) served(c candidate, v datastore.Volume) error {
+	if v.Quota == v1alpha1.QuotaRequired && !slices.Contains(c.pool.Features, v1alpha1.SubdirectoryQuota) {
+		return fault.New(fault.Invalid, "the size of sub-directories can't be enforced there: mount its file system with project quotas "+
+			"(option prjquota of xfs and ext4), or ask for %s: none", paramQuota)
+	}
+	if v.Wipe == v1alpha1.WipeZero && !slices.Contains(c.pool.Features, v1alpha1.WipeByZeroes) {
+		return unwipeable()
+	}
+	if d.source == nil {
+		return nil
+	}
+	return copyable(d.source.String(), v.Format, d.source.users, c.pool.Features, d.capable)
+}
+
+func (d demand) unreachable() error {
+	hosts := strings.Join(d.topology.Requisite, ", ")
+	if d.source != nil {
+		return fault.New(fault.Exhausted, "a copy lies where its source lies, %s on host %q, and that cannot be reached from %s",
+			d.source, d.source.host, hosts)
+	}
+	return fault.New(fault.Exhausted, "it cannot be reached from %s", hosts)
+}
+
+// answers says whether a pool can be used now.
+func (c candidate) answers() error {
+	if c.pool.Health == v1alpha1.Unavailable {
 		return fault.New(fault.Unavailable, "it is unavailable: %s", findings(c.pool))
+	}
+	return nil
+}
+
+// open says whether a pool takes anything new.
+func (c candidate) open() error {
+	switch {
 	case c.datastore.Spec.Maintenance == v1alpha1.Cordon:
 		return fault.New(fault.Exhausted, "it is cordoned (spec.maintenance)")
 	case c.pool.Health == v1alpha1.Critical:
 		return fault.New(fault.Exhausted, "it promises nothing new: %s", findings(c.pool))
+	}
+	return c.answers()
+}
+
+// accepts says whether a pool takes another volume, and that much.
+func (c candidate) accepts(bytes, room int64) error {
+	if err := c.open(); err != nil {
+		return err
+	}
+	switch {
 	case c.datastore.Spec.Capacity.MaxVolumes > 0 && c.volumes >= int(c.datastore.Spec.Capacity.MaxVolumes):
 		return fault.New(fault.Exhausted, "it has %d volumes, which is its limit (spec.capacity.maxVolumes)", c.volumes)
 	case bytes > room:
@@ -127,13 +190,6 @@ func findings(p v1alpha1.PoolStatus) string {
 		out = append(out, f.Message)
 	}
 	return strings.Join(out, "; ")
-}
-
-func filesystemOf(v datastore.Volume) string {
-	if v.Filesystem == nil {
-		return ""
-	}
-	return v.Filesystem.Type
 }
 
 // multiNode is how the names of access modes begin that several hosts share.

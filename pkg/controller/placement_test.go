@@ -149,7 +149,7 @@ func TestRangeResolve(t *testing.T) {
 		"no multiple below the limit is out of range": {Range{Required: 5<<20 + 1, Limit: 5<<20 + 2}, "", 0, fault.OutOfRange},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := c.in.resolve(local, c.fs)
+			got, err := c.in.resolve(local.Granularity, local.MinBytes(c.fs))
 			if got != c.want || (err != nil) != (c.kind != 0) || (err != nil && !fault.Is(err, c.kind)) {
 				t.Errorf("got %d, %v", got, err)
 			}

@@ -22,7 +22,8 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 	if err != nil {
 		return 0, err
 	}
-	if _, err := c.config.Store.Hosts.Get(ctx, q.Host); err != nil {
+	h, err := c.config.Store.Hosts.Get(ctx, q.Host)
+	if err != nil {
 		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
 			return 0, fault.New(fault.NotFound, "host %q does not exist", q.Host)
 		}
@@ -43,7 +44,33 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 		}
 		return 0, fault.Wrap(err, "publish volume", q.ID)
 	}
-	return v.Spec.Attachments[q.Host].Generation, nil
+	if !datastore.CopiesInUse(v.Spec.Format, h.Status.Pools[v.Spec.Datastore].Features) {
+		err = c.giveWay(ctx, v, q.Host)
+	}
+	return v.Spec.Attachments[q.Host].Generation, fault.Wrap(err, "publish volume", q.ID)
+}
+
+// giveWay takes an attachment back that was written while the volume is being copied by a pool that can copy
+// only what is not in use. A copy is begun the other way round: it is told of first, and then looks for
+// attachments. So whichever comes second sees the first.
+func (c *Controller) giveWay(ctx context.Context, attached *v1alpha1.DatastoreVolume, host string) error {
+	why := c.underWay(ctx, volumeKey(attached.Name))
+	if why == nil {
+		return nil
+	}
+	v, err := store.Change(ctx, c.config.Store.Volumes, attached.Name, func(v *v1alpha1.DatastoreVolume) error {
+		_, used := v.Status.Nodes[host]
+		if used || v.Spec.Attachments[host] != attached.Spec.Attachments[host] {
+			return store.Unchanged()
+		}
+		delete(v.Spec.Attachments, host)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	c.account(v.Name, v)
+	return why
 }
 
 // usable refuses what the volume, or its datastore, can never be used as.
@@ -74,8 +101,14 @@ func Supports(v *v1alpha1.DatastoreVolume, u Use) error {
 	switch {
 	case v.Spec.Access.Type != u.Access:
 		return fault.New(fault.Invalid, "volume %q was made for access %s, not %s", v.Name, v.Spec.Access.Type, u.Access)
-	case v.Spec.Filesystem == nil:
+	case u.Access == v1alpha1.Block:
 		return nil
+	case v.Spec.Filesystem == nil && u.Filesystem != "":
+		return fault.New(fault.Invalid, "volume %q is a sub-directory with the file system of its datastore; file system %s can't be asked for",
+			v.Name, u.Filesystem)
+	case v.Spec.Filesystem == nil:
+		_, err := filesystem.MountOptions(filesystem.Tree, u.MountFlags)
+		return fault.Wrap(err, "use volume", v.Name)
 	case u.Filesystem != "" && u.Filesystem != v.Spec.Filesystem.Type:
 		return fault.New(fault.Invalid, "volume %q has file system %s, not %s", v.Name, v.Spec.Filesystem.Type, u.Filesystem)
 	}
@@ -85,14 +118,14 @@ func Supports(v *v1alpha1.DatastoreVolume, u Use) error {
 
 // SameParameters says, as fault.Invalid, how a StorageClass's parameters are not those of a volume.
 func SameParameters(v *v1alpha1.DatastoreVolume, in map[string]string) error {
-	p, err := parseParameters(in)
-	if err != nil {
+	own := ownParameters(in)
+	if maps.Equal(own, v.Spec.Parameters) {
+		return nil
+	}
+	if _, err := parseParameters(in); err != nil {
 		return err
 	}
-	if !maps.Equal(p.own, v.Spec.Parameters) {
-		return fault.New(fault.Invalid, "volume %q was made with parameters %v, not %v", v.Name, v.Spec.Parameters, p.own)
-	}
-	return nil
+	return fault.New(fault.Invalid, "volume %q was made with parameters %v, not %v", v.Name, v.Spec.Parameters, own)
 }
 
 // attach adds a host to a record's attachments.

@@ -14,7 +14,17 @@ type CreateRequest struct {
 	MountFlags []string
 	// Parameters of the StorageClass, with the provisioner's own.
 	Parameters map[string]string
+	// Mutable parameters, of the VolumeAttributesClass.
+	Mutable map[string]string
+	// Source that the volume is to be a copy of; nil for an empty volume.
+	Source *Source
 	Topology
+}
+
+// Source names what a volume is to be a copy of, by its ID.
+type Source struct {
+	Kind v1alpha1.SourceKind
+	ID   string
 }
 
 // Range is a size in bytes: at least Required, at most Limit; 0 says nothing.
@@ -67,8 +77,39 @@ type Capacity struct {
 }
 
 // Page is a part of a list that is sorted by ID.
-type Page struct {
-	Volumes []*v1alpha1.DatastoreVolume
+type Page[T any] struct {
+	Entries []T
 	// Next is the token of the next page, or "" after the last.
 	Next string
+}
+
+// Expanded is what became of a volume that was to grow.
+type Expanded struct {
+	Bytes int64
+	// OnNode tells that each node that uses the volume has a part of the work.
+	OnNode bool
+}
+
+// SnapshotRequest asks for a snapshot of a volume.
+type SnapshotRequest struct {
+	// Name is the caller's; the same name again asks for the same snapshot.
+	Name string
+	// Volume is the ID of the source.
+	Volume string
+	// Parameters of the VolumeSnapshotClass, with the snapshotter's own.
+	Parameters map[string]string
+	// Topology says from where volumes made of the snapshot must be usable.
+	Topology
+}
+
+// SnapshotFilter chooses snapshots; what is empty chooses all.
+type SnapshotFilter struct {
+	// ID of one snapshot, Volume the ID of a source.
+	ID, Volume string
+}
+
+// Health says what is wrong with a volume; no problem is known where there are none.
+type Health struct {
+	ID       string
+	Problems []v1alpha1.Problem
 }

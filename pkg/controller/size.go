@@ -3,7 +3,6 @@ package controller
 import (
 	"math"
 
-	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
@@ -27,25 +26,24 @@ func (r Range) holds(bytes int64) bool {
 	return bytes >= r.Required && (r.Limit == 0 || bytes <= r.Limit)
 }
 
-// resolve returns the size that a datastore with these capabilities gives a volume: the least that it can
-// and that is no less than required. Where that is over the limit it is fault.OutOfRange.
-func (r Range) resolve(c datastore.Capabilities, fs string) (int64, error) {
+// resolve returns the size that a datastore with that granularity and least size gives a volume: the least
+// that it can and that is no less than required. Where that is over the limit it is fault.OutOfRange.
+func (r Range) resolve(granularity, least int64) (int64, error) {
 	want := r.Required
 	if want == 0 {
 		want = defaultBytes
 		if r.Limit > 0 && r.Limit < want {
-			want = r.Limit / c.Granularity * c.Granularity
+			want = r.Limit / granularity * granularity
 		}
 	}
-	least := c.MinBytes(fs)
-	bytes, ok := roundUp(max(want, least), c.Granularity)
+	bytes, ok := roundUp(max(want, least), granularity)
 	if !ok {
 		return 0, fault.New(fault.OutOfRange, "%d bytes are more than any volume can have", r.Required)
 	}
 	if r.Limit > 0 && bytes > r.Limit {
 		return 0, fault.New(fault.OutOfRange,
 			"the smallest volume that holds %d bytes here has %d bytes (at least %d, in steps of %d), over the limit of %d bytes",
-			r.Required, bytes, least, c.Granularity, r.Limit)
+			r.Required, bytes, least, granularity, r.Limit)
 	}
 	return bytes, nil
 }

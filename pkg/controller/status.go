@@ -65,6 +65,8 @@ type Summary struct {
 	Name     string
 	Status   v1alpha1.DatastoreStatus
 	Findings []string
+	// Orphans are storage without a record and records without storage.
+	Orphans int
 }
 
 // Overview returns every datastore with its present status, sorted by name. Conditions are left out.
@@ -100,6 +102,7 @@ func (c *Controller) summarize(d *v1alpha1.Datastore, hosts []*v1alpha1.Datastor
 		for _, f := range pool.Findings {
 			out.Findings = append(out.Findings, "host "+h.Name+": "+f.Message)
 		}
+		out.Orphans += len(pool.Orphans)
 		promised, volumes := c.ledger(poolKey{d.Name, h.Name}).Promised()
 		provisioned += promised
 		s.Volumes += int32(volumes)

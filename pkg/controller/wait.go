@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
@@ -17,51 +19,85 @@ const (
 	failurePatience = 3 * time.Second
 )
 
-// await waits until done is satisfied with a record. Where the worker reports a failure meanwhile, that is
-// returned as fault.Unavailable after a while, and when ctx ends. A record that goes away or is replaced
-// is fault.NotFound.
+// await waits for a volume's worker; see awaitWorker.
 func (c *Controller) await(ctx context.Context, r *v1alpha1.DatastoreVolume, done func(*v1alpha1.DatastoreVolume) (bool, error)) (*v1alpha1.DatastoreVolume, error) {
+	return awaitWorker(ctx, c.config.Store.Volumes, r.Name, func(v *v1alpha1.DatastoreVolume) (*v1alpha1.Failure, bool, error) {
+		if v == nil || v.UID != r.UID {
+			return nil, false, fault.New(fault.NotFound, "volume %q is gone", r.Name)
+		}
+		ok, err := done(v)
+		return v.Status.Worker.Failure, ok, err
+	})
+}
+
+// awaitSnapshot is await for a snapshot.
+func (c *Controller) awaitSnapshot(ctx context.Context, r *v1alpha1.DatastoreSnapshot, done func(*v1alpha1.DatastoreSnapshot) (bool, error)) (*v1alpha1.DatastoreSnapshot, error) {
+	return awaitWorker(ctx, c.config.Store.Snapshots, r.Name, func(s *v1alpha1.DatastoreSnapshot) (*v1alpha1.Failure, bool, error) {
+		if s == nil || s.UID != r.UID {
+			return nil, false, fault.New(fault.NotFound, "snapshot %q is gone", r.Name)
+		}
+		ok, err := done(s)
+		return s.Status.Worker.Failure, ok, err
+	})
+}
+
+// awaitWorker waits until look is satisfied with a record, of which it also says why the worker failed last.
+// That is returned as fault.Unavailable after a while, and when ctx ends.
+func awaitWorker[T any](ctx context.Context, t store.Table[T], name string, look func(*T) (*v1alpha1.Failure, bool, error)) (*T, error) {
 	wait, cancel := context.WithTimeout(ctx, longestWait)
 	defer cancel()
 	var failed *v1alpha1.Failure
-	v, err := store.Wait(wait, c.config.Store.Volumes, r.Name, func(v *v1alpha1.DatastoreVolume) (bool, error) {
-		if v == nil || v.UID != r.UID {
-			return false, fault.New(fault.NotFound, "volume %q is gone", r.Name)
-		}
-		ok, err := done(v)
+	record, err := store.Wait(wait, t, name, func(r *T) (bool, error) {
+		failure, ok, err := look(r)
 		if ok || err != nil {
 			return ok, err
 		}
-		if f := v.Status.Worker.Failure; f != nil && failed == nil {
+		if failure != nil && failed == nil {
 			time.AfterFunc(failurePatience, cancel)
-			failed = f
-		} else if f != nil {
-			failed = f
+		}
+		if failure != nil {
+			failed = failure
 		}
 		return false, nil
 	})
 	if err != nil && wait.Err() != nil && failed != nil {
 		return nil, fault.New(fault.Unavailable, "%s (%s; it is tried again)", failed.Message, failed.Reason)
 	}
-	return v, err
+	return record, err
 }
 
-// remove deletes a record whose storage is dealt with: Deleted or Rejected.
+// remove deletes a volume's record whose storage is dealt with.
 func (c *Controller) remove(ctx context.Context, r *v1alpha1.DatastoreVolume) error {
-	volumes := c.config.Store.Volumes
-	err := volumes.Delete(ctx, r.Name, string(r.UID))
-	if err == nil {
-		_, err = store.Change(ctx, volumes, r.Name, func(v *v1alpha1.DatastoreVolume) error {
-			if v.UID != r.UID {
-				return store.Unchanged()
-			}
-			v.Finalizers = nil
-			return nil
-		})
-	}
-	if err != nil && !fault.Is(err, fault.NotFound) {
+	if err := removeRecord(ctx, c.config.Store.Volumes, r.Name, r.UID); err != nil {
 		return fault.Wrap(err, "remove the record of volume", r.Name)
 	}
 	c.account(r.Name, nil)
 	return nil
+}
+
+// removeSnapshot is remove for a snapshot.
+func (c *Controller) removeSnapshot(ctx context.Context, r *v1alpha1.DatastoreSnapshot) error {
+	if err := removeRecord(ctx, c.config.Store.Snapshots, r.Name, r.UID); err != nil {
+		return fault.Wrap(err, "remove the record of snapshot", r.Name)
+	}
+	c.accountSnapshot(r.Name, nil)
+	return nil
+}
+
+// removeRecord deletes a record and takes its finalizers off. One that is gone is success.
+func removeRecord[T any, P store.Record[T]](ctx context.Context, t store.Table[T], name string, uid types.UID) error {
+	err := t.Delete(ctx, name, string(uid))
+	if err == nil {
+		_, err = store.Change[T, P](ctx, t, name, func(r *T) error {
+			if P(r).GetUID() != uid {
+				return store.Unchanged()
+			}
+			P(r).SetFinalizers(nil)
+			return nil
+		})
+	}
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }

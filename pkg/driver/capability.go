@@ -8,26 +8,8 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
-	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
-
-// features are what the registered types can do together: what no type can do is not advertised.
-type features struct {
-	expand bool
-	// local tells that volumes of a type are reached by some hosts only.
-	local bool
-}
-
-func union(types []datastore.Type) features {
-	var f features
-	for _, t := range types {
-		c := t.Capabilities(v1alpha1.DatastoreSpec{Type: t.Name})
-		f.expand = f.expand || c.Expand
-		f.local = f.local || c.Reach == datastore.ReachHost
-	}
-	return f
-}
 
 // use is a volume capability, understood.
 type use struct {
@@ -119,6 +101,11 @@ func hosts(in []*csi.Topology) []string {
 		return []string{""}
 	}
 	return out
+}
+
+// topology reads from where something must be usable.
+func topology(r *csi.TopologyRequirement) controller.Topology {
+	return controller.Topology{Requisite: hosts(r.GetRequisite()), Preferred: hosts(r.GetPreferred())}
 }
 
 // accessible is the topology of volumes on a host.

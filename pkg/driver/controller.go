@@ -45,23 +45,45 @@ func (s *controllerServer) CreateVolume(ctx context.Context, req *csi.CreateVolu
 }
 
 func createRequest(req *csi.CreateVolumeRequest) (controller.CreateRequest, error) {
-	q := controller.CreateRequest{Name: req.GetName(), Range: byteRange(req.GetCapacityRange()), Parameters: req.GetParameters()}
+	q := controller.CreateRequest{
+		Name: req.GetName(), Range: byteRange(req.GetCapacityRange()), Parameters: req.GetParameters(), Mutable: req.GetMutableParameters(),
+	}
 	if q.Name == "" {
 		return q, fault.New(fault.Invalid, "the volume name is missing")
 	}
-	if req.GetVolumeContentSource() != nil {
-		return q, fault.New(fault.Invalid, "no registered datastore type makes copies of volumes or snapshots")
-	}
-	if len(req.GetMutableParameters()) > 0 {
-		return q, fault.New(fault.Invalid, "no registered datastore type has mutable parameters")
+	if from := req.GetVolumeContentSource(); from != nil {
+		q.Source = source(from)
 	}
 	want, err := readCapabilities(req.GetVolumeCapabilities())
 	q.Access, q.Filesystem, q.MountFlags = want.access, want.filesystem, want.flags
-	q.Topology = controller.Topology{
-		Requisite: hosts(req.GetAccessibilityRequirements().GetRequisite()),
-		Preferred: hosts(req.GetAccessibilityRequirements().GetPreferred()),
-	}
+	q.Topology = topology(req.GetAccessibilityRequirements())
 	return q, err
+}
+
+// source reads what a volume is to be a copy of. What names nothing is refused by the domain.
+func source(from *csi.VolumeContentSource) *controller.Source {
+	switch t := from.GetType().(type) {
+	case *csi.VolumeContentSource_Snapshot:
+		return &controller.Source{Kind: v1alpha1.SourceSnapshot, ID: t.Snapshot.GetSnapshotId()}
+	case *csi.VolumeContentSource_Volume:
+		return &controller.Source{Kind: v1alpha1.SourceVolume, ID: t.Volume.GetVolumeId()}
+	}
+	return &controller.Source{}
+}
+
+// contentSource is the inverse of source.
+func contentSource(from *v1alpha1.VolumeSource) *csi.VolumeContentSource {
+	switch {
+	case from == nil:
+		return nil
+	case from.Kind == v1alpha1.SourceSnapshot:
+		return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{
+			Snapshot: &csi.VolumeContentSource_SnapshotSource{SnapshotId: from.Name},
+		}}
+	}
+	return &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{
+		Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: from.Name},
+	}}
 }
 
 func byteRange(r *csi.CapacityRange) controller.Range {
@@ -71,6 +93,7 @@ func byteRange(r *csi.CapacityRange) controller.Range {
 func volume(v *v1alpha1.DatastoreVolume) *csi.Volume {
 	return &csi.Volume{
 		VolumeId: v.Name, CapacityBytes: v.Status.Worker.Size.Value(), AccessibleTopology: accessible(v.Spec.Worker.Host),
+		ContentSource: contentSource(v.Spec.Source),
 	}
 }
 
@@ -132,7 +155,7 @@ func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *
 	if err != nil {
 		return nil, answer(err)
 	}
-	if lacks := unsupported(v, req); lacks != "" {
+	if lacks := s.unsupported(ctx, v, req); lacks != "" {
 		return &csi.ValidateVolumeCapabilitiesResponse{Message: lacks}, nil
 	}
 	return &csi.ValidateVolumeCapabilitiesResponse{Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{
@@ -142,16 +165,17 @@ func (s *controllerServer) ValidateVolumeCapabilities(ctx context.Context, req *
 }
 
 // unsupported says what of a question a volume does not have; "" is nothing.
-func unsupported(v *v1alpha1.DatastoreVolume, req *csi.ValidateVolumeCapabilitiesRequest) string {
+func (s *controllerServer) unsupported(ctx context.Context, v *v1alpha1.DatastoreVolume, req *csi.ValidateVolumeCapabilitiesRequest) string {
 	switch {
 	case len(req.GetVolumeContext()) > 0:
 		return "the volume context of a volume is empty"
-	case len(req.GetMutableParameters()) > 0:
-		return "no registered datastore type has mutable parameters"
 	case len(req.GetParameters()) > 0:
 		if err := controller.SameParameters(v, req.GetParameters()); err != nil {
 			return err.Error()
 		}
+	}
+	if err := s.driver.config.Controller.CanBecome(ctx, v, req.GetMutableParameters()); err != nil {
+		return err.Error()
 	}
 	for _, c := range req.GetVolumeCapabilities() {
 		u, err := readCapability(c)
@@ -173,14 +197,41 @@ func (s *controllerServer) ListVolumes(ctx context.Context, req *csi.ListVolumes
 	if err != nil {
 		return nil, answer(err)
 	}
-	out := &csi.ListVolumesResponse{NextToken: page.Next, Entries: make([]*csi.ListVolumesResponse_Entry, 0, len(page.Volumes))}
-	for _, v := range page.Volumes {
+	out := &csi.ListVolumesResponse{NextToken: page.Next, Entries: make([]*csi.ListVolumesResponse_Entry, 0, len(page.Entries))}
+	for _, v := range page.Entries {
 		out.Entries = append(out.Entries, &csi.ListVolumesResponse_Entry{
 			Volume: volume(v),
-			Status: &csi.ListVolumesResponse_VolumeStatus{PublishedNodeIds: slices.Sorted(maps.Keys(v.Spec.Attachments))},
+			Status: &csi.ListVolumesResponse_VolumeStatus{PublishedNodeIds: published(v)},
 		})
 	}
 	return out, nil
+}
+
+// published are the nodes that a volume is published to, sorted.
+func published(v *v1alpha1.DatastoreVolume) []string {
+	return slices.Sorted(maps.Keys(v.Spec.Attachments))
+}
+
+func (s *controllerServer) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
+	v, err := s.driver.config.Controller.Get(ctx, req.GetVolumeId())
+	if err != nil {
+		return nil, answer(err)
+	}
+	return &csi.ControllerGetVolumeResponse{
+		Volume: volume(v), Status: &csi.ControllerGetVolumeResponse_VolumeStatus{PublishedNodeIds: published(v)},
+	}, nil
+}
+
+func (s *controllerServer) ControllerModifyVolume(ctx context.Context, req *csi.ControllerModifyVolumeRequest) (*csi.ControllerModifyVolumeResponse, error) {
+	release, err := s.hold(req.GetVolumeId())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if err := s.driver.config.Controller.Modify(ctx, req.GetVolumeId(), req.GetMutableParameters()); err != nil {
+		return nil, answer(err)
+	}
+	return &csi.ControllerModifyVolumeResponse{}, nil
 }
 
 // GetCapacity answers from the records, and never with an error: what cannot be made has no room.
@@ -221,31 +272,9 @@ func (s *controllerServer) ControllerExpandVolume(ctx context.Context, req *csi.
 		return nil, err
 	}
 	defer release()
-	bytes, err := s.driver.config.Controller.Expand(ctx, req.GetVolumeId(), byteRange(req.GetCapacityRange()))
+	grown, err := s.driver.config.Controller.Expand(ctx, req.GetVolumeId(), byteRange(req.GetCapacityRange()))
 	if err != nil {
 		return nil, answer(err)
 	}
-	return &csi.ControllerExpandVolumeResponse{CapacityBytes: bytes, NodeExpansionRequired: true}, nil
-}
-
-func (s *controllerServer) ControllerGetCapabilities(context.Context, *csi.ControllerGetCapabilitiesRequest) (*csi.ControllerGetCapabilitiesResponse, error) {
-	types := []csi.ControllerServiceCapability_RPC_Type{
-		csi.ControllerServiceCapability_RPC_CREATE_DELETE_VOLUME,
-		csi.ControllerServiceCapability_RPC_PUBLISH_UNPUBLISH_VOLUME,
-		csi.ControllerServiceCapability_RPC_PUBLISH_READONLY,
-		csi.ControllerServiceCapability_RPC_LIST_VOLUMES,
-		csi.ControllerServiceCapability_RPC_LIST_VOLUMES_PUBLISHED_NODES,
-		csi.ControllerServiceCapability_RPC_GET_CAPACITY,
-		csi.ControllerServiceCapability_RPC_SINGLE_NODE_MULTI_WRITER,
-	}
-	if s.driver.features.expand {
-		types = append(types, csi.ControllerServiceCapability_RPC_EXPAND_VOLUME)
-	}
-	out := &csi.ControllerGetCapabilitiesResponse{}
-	for _, t := range types {
-		out.Capabilities = append(out.Capabilities, &csi.ControllerServiceCapability{
-			Type: &csi.ControllerServiceCapability_Rpc{Rpc: &csi.ControllerServiceCapability_RPC{Type: t}},
-		})
-	}
-	return out, nil
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: grown.Bytes, NodeExpansionRequired: grown.OnNode}, nil
 }

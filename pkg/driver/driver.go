@@ -24,9 +24,18 @@ type Controller interface {
 	Get(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error)
 	Publish(context.Context, controller.PublishRequest) (generation int64, err error)
 	Unpublish(ctx context.Context, id, host string) error
-	List(ctx context.Context, token string, max int) (controller.Page, error)
+	List(ctx context.Context, token string, max int) (controller.Page[*v1alpha1.DatastoreVolume], error)
 	Capacity(context.Context, controller.CapacityRequest) controller.Capacity
-	Expand(ctx context.Context, id string, r controller.Range) (bytes int64, err error)
+	Expand(ctx context.Context, id string, r controller.Range) (controller.Expanded, error)
+	Modify(ctx context.Context, id string, parameters map[string]string) error
+	CanBecome(ctx context.Context, v *v1alpha1.DatastoreVolume, parameters map[string]string) error
+	Health(ctx context.Context, id string) (controller.Health, error)
+	ListHealth(ctx context.Context, token string, max int) (controller.Page[controller.Health], error)
+
+	CreateSnapshot(context.Context, controller.SnapshotRequest) (*v1alpha1.DatastoreSnapshot, error)
+	DeleteSnapshot(ctx context.Context, id string) error
+	Snapshot(ctx context.Context, id string) (*v1alpha1.DatastoreSnapshot, error)
+	ListSnapshots(ctx context.Context, f controller.SnapshotFilter, token string, max int) (controller.Page[*v1alpha1.DatastoreSnapshot], error)
 }
 
 // Stager is the domain behind the node service.

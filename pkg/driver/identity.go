@@ -26,6 +26,9 @@ func (s *identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabili
 	if s.driver.features.local {
 		out = append(out, service(csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS))
 	}
+	if s.driver.features.local && s.driver.features.snapshot {
+		out = append(out, service(csi.PluginCapability_Service_SNAPSHOT_ACCESSIBILITY_CONSTRAINTS))
+	}
 	if s.driver.features.expand {
 		out = append(out, &csi.PluginCapability{Type: &csi.PluginCapability_VolumeExpansion_{
 			VolumeExpansion: &csi.PluginCapability_VolumeExpansion{Type: csi.PluginCapability_VolumeExpansion_ONLINE},

@@ -6,7 +6,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
-// inFlight lets one call at a time work on a volume. A second one is told to try again at once.
+// inFlight lets one call at a time work on a volume or snapshot. A second one is told to try again at once.
 type inFlight struct {
 	mu  sync.Mutex
 	ids map[string]bool
@@ -19,7 +19,7 @@ func (f *inFlight) hold(id string) (release func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ids[id] {
-		return nil, answer(fault.New(fault.Busy, "volume %.128q: another call works on it; try again", id))
+		return nil, answer(fault.New(fault.Busy, "%.128q: another call works on it; try again", id))
 	}
 	f.ids[id] = true
 	return func() {

@@ -38,13 +38,15 @@ func (d *Driver) observe(ctx context.Context, req any, info *grpc.UnaryServerInf
 	return resp, err
 }
 
-// subject is what a request is about: its volume, or its name.
+// subject is what a request is about: its volume or snapshot, or its name.
 func subject(req any) string {
 	const longest = 128
 	var s string
 	switch r := req.(type) {
 	case interface{ GetVolumeId() string }:
 		s = r.GetVolumeId()
+	case interface{ GetSnapshotId() string }:
+		s = r.GetSnapshotId()
 	case interface{ GetName() string }:
 		s = r.GetName()
 	}

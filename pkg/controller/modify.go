@@ -1,0 +1,92 @@
+package controller
+
+import (
+	"context"
+	"slices"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// Modify sets a volume's mutable parameters. What they leave out stays as it is; what they can't say is
+// fault.Invalid and changes nothing.
+func (c *Controller) Modify(ctx context.Context, id string, parameters map[string]string) error {
+	ctx = step.WithVolume(ctx, id)
+	v, err := c.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	m, err := c.canBecome(ctx, v, parameters)
+	if err != nil {
+		return fault.Wrap(err, "modify volume", id)
+	}
+	_, err = store.Change(ctx, c.config.Store.Volumes, id, func(now *v1alpha1.DatastoreVolume) error {
+		if now.UID != v.UID || now.Spec.Deletion != nil || now.DeletionTimestamp != nil {
+			return fault.New(fault.Busy, "it is being deleted")
+		}
+		if m.of(now) {
+			return store.Unchanged()
+		}
+		if m.onDelete != "" {
+			now.Spec.OnDelete = m.onDelete
+		}
+		if m.wipe != "" {
+			now.Spec.Wipe = m.wipe
+		}
+		return nil
+	})
+	return fault.Wrap(err, "modify volume", id)
+}
+
+// CanBecome says, as fault.Invalid, which mutable parameters a volume can't have.
+func (c *Controller) CanBecome(ctx context.Context, v *v1alpha1.DatastoreVolume, parameters map[string]string) error {
+	_, err := c.canBecome(ctx, v, parameters)
+	return err
+}
+
+func (c *Controller) canBecome(ctx context.Context, v *v1alpha1.DatastoreVolume, parameters map[string]string) (mutable, error) {
+	m, err := parseMutable(parameters)
+	if err != nil || m == (mutable{}) {
+		return m, err
+	}
+	d, err := c.config.Store.Datastores.Get(ctx, v.Spec.Datastore)
+	if err != nil {
+		return m, fault.As(fault.Unavailable, err)
+	}
+	capabilities, ok := c.capabilities(d)
+	if !ok {
+		return m, fault.New(fault.Unavailable, "datastore %q: type %q is not served by this version", d.Name, d.Spec.Type)
+	}
+	if err := ends(capabilities, m.onDelete, m.wipe); err != nil {
+		return m, fault.Wrap(err, "use datastore", d.Name)
+	}
+	if m.wipe != v1alpha1.WipeZero {
+		return m, nil
+	}
+	pool, err := c.pool(ctx, d.Name, v.Spec.Worker.Host)
+	switch {
+	case err != nil:
+		return m, err
+	case !slices.Contains(pool.Features, v1alpha1.WipeByZeroes):
+		return m, fault.Wrap(unwipeable(), "use datastore", d.Name)
+	}
+	return m, nil
+}
+
+// pool is a datastore as a host reported it last. One that can't be used now is fault.Unavailable.
+func (c *Controller) pool(ctx context.Context, name, host string) (v1alpha1.PoolStatus, error) {
+	h, err := c.config.Store.Hosts.Get(ctx, host)
+	if err != nil {
+		return v1alpha1.PoolStatus{}, fault.As(fault.Unavailable, err)
+	}
+	pool, ok := h.Status.Pools[name]
+	switch {
+	case !ok:
+		return pool, fault.New(fault.Unavailable, "host %q has no pool of datastore %q now", host, name)
+	case pool.Health == v1alpha1.Unavailable:
+		return pool, fault.New(fault.Unavailable, "datastore %q on host %q is unavailable: %s", name, host, findings(pool))
+	}
+	return pool, nil
+}
