@@ -58,7 +58,15 @@ func (a *Agent) discardTorn(ctx context.Context, pool datastore.Pool, s *subject
 	if !errors.Is(why, errTorn) {
 		return why
 	}
-	return errors.Join(why, pool.Delete(ctx, s.Volume, datastore.Disposal{Policy: v1alpha1.DeleteData}))
+	err := pool.Delete(ctx, s.Volume, datastore.Disposal{Policy: v1alpha1.DeleteData})
+	if err == nil {
+		err = s.table.alter(ctx, s, func(w *v1alpha1.WorkerStatus) bool {
+			changed := w.TakenAt != nil || w.Progress != nil
+			w.TakenAt, w.Progress = nil, nil
+			return changed
+		})
+	}
+	return errors.Join(why, err)
 }
 
 // reserveCopy promises a copy its space: a volume its size, a snapshot what its source holds now.

@@ -142,16 +142,17 @@ func TestACopyShowsItsProgressUntilItIsReady(t *testing.T) {
 	if p := v.Status.Worker.Progress; p == nil || p.Done.Value() != gib/2 || p.Total.Value() != gib {
 		t.Errorf("progress %+v", p)
 	}
-	if s := r.awaitSnapshot(t, "s", v1alpha1.Creating); s.Status.Worker.Promised.Value() != gib {
-		t.Errorf("promised %v", s.Status.Worker.Promised)
+	taken := r.awaitSnapshot(t, "s", v1alpha1.Creating).Status.Worker
+	if taken.Promised.Value() != gib || taken.TakenAt == nil {
+		t.Errorf("promised %v, taken at %v", taken.Promised, taken.TakenAt)
 	}
 	close(wait)
 	v = r.await(t, "copy", "ready", phase(v1alpha1.Ready))
 	if v.Status.Worker.Progress != nil || v.Status.Worker.Size.Value() != gib {
 		t.Errorf("status %+v", v.Status.Worker)
 	}
-	if s := r.awaitSnapshot(t, "s", v1alpha1.Ready); s.Status.Worker.Progress != nil {
-		t.Errorf("progress %+v", s.Status.Worker.Progress)
+	if s := r.awaitSnapshot(t, "s", v1alpha1.Ready); s.Status.Worker.Progress != nil || !s.Status.Worker.TakenAt.Equal(taken.TakenAt) {
+		t.Errorf("progress %+v, taken at %v, before at %v", s.Status.Worker.Progress, s.Status.Worker.TakenAt, taken.TakenAt)
 	}
 }
 
@@ -187,6 +188,9 @@ func TestASourceInUse(t *testing.T) {
 		refused(t, r.await(t, "copy", "rejected", phase(v1alpha1.Rejected)).Status.Worker, fault.Precondition, host)
 		s := await(t, r.store.Snapshots, "s", "failed", func(s *v1alpha1.DatastoreSnapshot) bool { return s.Status.Worker.Failure != nil })
 		refused(t, s.Status.Worker, fault.Precondition, host)
+		if s.Status.Worker.TakenAt != nil || s.Status.Worker.Progress != nil {
+			t.Errorf("of what was thrown away it says %+v", s.Status.Worker)
+		}
 		r.pools["a"].set(func(m *memory) {
 			if d, ok := m.deleted["snapshot/s"]; !ok || d.Policy != v1alpha1.DeleteData {
 				t.Errorf("what was copied of it was not thrown away: %+v", m.deleted)

@@ -35,8 +35,10 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 			return
 		}
 		w.Promised = v1alpha1.Bytes(made.Promised)
-		taken := metav1.NewTime(made.TakenAt)
-		w.TakenAt = &taken
+		if w.TakenAt == nil { // not said already: its caller knows it since the copy began
+			taken := metav1.NewTime(made.TakenAt)
+			w.TakenAt = &taken
+		}
 	})
 }
 
@@ -47,7 +49,7 @@ func (s *subject) final(err error) bool {
 		return false
 	}
 	switch {
-	case fault.Is(err, fault.Exhausted), fault.Is(err, fault.Invalid):
+	case fault.Is(err, fault.Exhausted), fault.Is(err, fault.Invalid), fault.Is(err, fault.OutOfRange):
 		return true
 	case fault.Is(err, fault.Precondition), fault.Is(err, fault.NotFound):
 		return s.source != nil // it is gone, or in use

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 )
 
@@ -24,11 +26,16 @@ type progress struct {
 
 // follow begins to keep the progress of a subject's copy, until stop.
 func (a *Agent) follow(ctx context.Context, s *subject) *progress {
+	begun := metav1.NewTime(a.config.Now())
 	return newProgress(progressEvery, func(p v1alpha1.Progress) {
 		err := a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
 			w.Phase, w.Progress, w.Failure = v1alpha1.Creating, &p, nil
-			if s.Snapshot {
-				w.Promised = v1alpha1.Bytes(a.ledger(s.on).Held(s.Key()))
+			if !s.Snapshot {
+				return
+			}
+			w.Promised = v1alpha1.Bytes(a.ledger(s.on).Held(s.Key()))
+			if w.TakenAt == nil {
+				w.TakenAt = &begun // its source is at rest until the copy is whole
 			}
 		})
 		if err != nil && ctx.Err() == nil {
