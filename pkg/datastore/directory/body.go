@@ -7,6 +7,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 )
 
 // body is what the bytes of a volume are, by its format. All that is around them is common to the formats
@@ -95,7 +96,8 @@ func (p *pool) body(format v1alpha1.VolumeFormat) (body, error) {
 // formats are the bodies of a pool's volumes.
 func (p *pool) formats() map[v1alpha1.VolumeFormat]body {
 	return map[v1alpha1.VolumeFormat]body{
-		v1alpha1.FormatImage: &images{pool: p},
+		v1alpha1.FormatImage:        &images{pool: p},
+		v1alpha1.FormatSubdirectory: &trees{pool: p, mounts: mount.New(mount.Config{})},
 	}
 }
 

@@ -7,15 +7,17 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 )
 
 // Create makes the volume in tmp/ and renames it into its place when all of it is durable.
-func (p *pool) Create(ctx context.Context, v datastore.Volume, from *datastore.Volume, _ datastore.Progress) (datastore.Made, error) {
+func (p *pool) Create(ctx context.Context, v datastore.Volume, from *datastore.Volume, progress datastore.Progress) (datastore.Made, error) {
 	if from != nil {
-		return datastore.Made{}, p.about(noCopies(), "create", v)
+		made, err := p.duplicate(ctx, v, *from, progress)
+		return made, p.about(err, "create", v)
 	}
 	made, err := p.create(ctx, v)
 	return made, p.about(err, "create", v)
@@ -47,10 +49,11 @@ func (p *pool) create(ctx context.Context, v datastore.Volume) (datastore.Made, 
 		// The caller's context may be what ended it; what was taken is given back all the same.
 		return datastore.Made{}, errors.Join(disturbed(err), p.scrap(context.WithoutCancel(ctx), root, tmpDir+"/"+name))
 	}
-	return m.made(v), nil
+	return m.made(folder(v)), nil
 }
 
-// Find reads the volume's mark, and makes its name durable: a Create that died behind its rename had not.
+// Find reads the volume's mark, and makes its name durable: a Create that died behind its rename had not. What a
+// snapshot of a volume would promise is what the volume takes now.
 func (p *pool) Find(_ context.Context, v datastore.Volume) (datastore.Made, error) {
 	made, err := p.recall(v)
 	return made, p.about(err, "find", v)
@@ -65,7 +68,19 @@ func (p *pool) recall(v datastore.Volume) (datastore.Made, error) {
 		return datastore.Made{}, err
 	}
 	defer root.Close()
-	return remembered(root, v)
+	made, err := remembered(root, v)
+	if err != nil || v.Snapshot {
+		return made, err
+	}
+	b, dir, m, err := p.marked(root, v)
+	if err != nil {
+		return datastore.Made{}, err
+	}
+	made.Promised, err = b.allocated(root, dir, m)
+	if foreign(err) { // its bytes are gone, which is for List to say
+		return made, nil
+	}
+	return made, err
 }
 
 // remembered is what the mark of a volume says that is there.
@@ -74,7 +89,7 @@ func remembered(root *file.Root, v datastore.Volume) (datastore.Made, error) {
 	if err != nil {
 		return datastore.Made{}, err
 	}
-	return m.made(v), root.Sync(path.Dir(folder(v)))
+	return m.made(folder(v)), root.Sync(path.Dir(folder(v)))
 }
 
 // disturbed is the error of somebody else's hand in tmp/ or volumes/: that a file came or went there says
@@ -98,7 +113,11 @@ func (p *pool) checkNew(v datastore.Volume) error {
 	if v.Filesystem != nil {
 		fsType = v.Filesystem.Type
 	}
-	if least := minBytes(fsType); v.Bytes < least {
+	least := minBytes(fsType)
+	if v.Format == v1alpha1.FormatSubdirectory {
+		least = granularity // a directory needs none
+	}
+	if v.Bytes < least {
 		return fault.New(fault.Invalid, "%d bytes are too few for it, the least is %d", v.Bytes, least)
 	}
 	return nil

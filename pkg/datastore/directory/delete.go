@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -26,7 +27,8 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 	defer root.Close()
 	b, dir, _, err := p.marked(root, v)
 	if fault.Is(err, fault.NotFound) {
-		return syncParent(root, v) // a call that died behind its rename had not synced it
+		// A call that died behind its rename had not synced it.
+		return errors.Join(p.dropUnfinished(ctx, root, v), syncParent(root, v))
 	}
 	if err != nil {
 		return err
@@ -38,6 +40,22 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 		return err
 	}
 	return p.discard(ctx, root, dir, trashDir+"/"+passingName(v))
+}
+
+// dropUnfinished takes out of use what a call of Create has begun and nobody will finish.
+func (p *pool) dropUnfinished(ctx context.Context, root *file.Root, v datastore.Volume) error {
+	name := passingName(v)
+	_, err := root.Stat(tmpDir + "/" + name)
+	if err == nil {
+		err = ensureDir(ctx, root, trashDir)
+	}
+	if err == nil {
+		err = p.discard(ctx, root, tmpDir+"/"+name, trashDir+"/"+name+unfinished)
+	}
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // syncParent makes durable what is in volumes/ or snapshots/, and what is not any more.
@@ -105,6 +123,9 @@ func (p *pool) sweepTmp(ctx context.Context, root *file.Root) error {
 	}
 	var errs []error
 	for _, name := range names {
+		if p.resumable(root, tmpDir+"/"+name) {
+			continue
+		}
 		err := p.unlessMaking(name, func() error {
 			return p.discard(ctx, root, tmpDir+"/"+name, trashDir+"/"+name+unfinished)
 		})
@@ -113,6 +134,16 @@ func (p *pool) sweepTmp(ctx context.Context, root *file.Root) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// kept is how long a copy that was interrupted is kept, so that it can go on: an agent that is started again does so
+// at once, and one whose volume is deleted has it removed.
+const kept = 24 * time.Hour
+
+// resumable tells whether something in tmp/ is a copy that may go on.
+func (p *pool) resumable(root *file.Root, dir string) bool {
+	info, err := root.Stat(dir + "/" + workName)
+	return err == nil && p.tools.Now().Sub(info.Modified) < kept
 }
 
 // unlessMaking does something to a name in tmp/ while no call of Create can take it up.

@@ -41,7 +41,7 @@ func (p *pool) expand(ctx context.Context, v datastore.Volume) (datastore.Made, 
 	if err := p.promise(ctx, root, dir, &m, g); err != nil {
 		return datastore.Made{}, err
 	}
-	return m.made(v), g.tell(ctx)
+	return m.made(dir), g.tell(ctx)
 }
 
 // promise makes the mark say what is there. Where it can't, both stay as they were: nobody was told yet.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path"
+	"sync"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -16,7 +17,13 @@ import (
 const imageName = "disk.img"
 
 // images are volumes that are raw image files, used through loop devices.
-type images struct{ pool *pool }
+type images struct {
+	pool *pool
+
+	mu sync.Mutex
+	// asked tells that the pool's file system said whether files can share blocks: shares.
+	asked, shares bool
+}
 
 var _ body = (*images)(nil)
 
@@ -109,10 +116,6 @@ func (b *images) format(ctx context.Context, image *os.File, v datastore.Volume,
 	// A tool may write zeroes by punching holes.
 	return file.Allocate(ctx, image, roundUp(v.Bytes))
 }
-
-func (b *images) copy(context.Context, *file.Root, duplicate, *meta) error { return noCopies() }
-
-func (b *images) features(context.Context, *file.Root) ([]v1alpha1.Feature, error) { return nil, nil }
 
 // openImage opens a volume's image. One that is gone, or shorter than the mark says, is fault.DataLoss.
 func openImage(root *file.Root, dir string, m meta, write bool) (*os.File, error) {

@@ -26,6 +26,11 @@ func (b *images) open(ctx context.Context, root *file.Root, dir string, m meta, 
 			return datastore.Opened{}, err
 		}
 	}
+	if !readOnly {
+		if err := b.endCopies(ctx, root, m.UID); err != nil {
+			return datastore.Opened{}, err
+		}
+	}
 	discard := m.Provisioning == v1alpha1.Thin && !readOnly
 	device, err := b.pool.tools.Loop.Attach(ctx, image, loop.Options{
 		ReadOnly: readOnly, DirectIO: true, Discard: discard, SectorSize: m.SectorSize, Name: m.ID,
@@ -34,6 +39,28 @@ func (b *images) open(ctx context.Context, root *file.Root, dir string, m meta, 
 		return datastore.Opened{}, err
 	}
 	return datastore.Opened{Device: device.Path, Bytes: device.Bytes, Identity: m.UID, Discard: discard}, nil
+}
+
+// endCopies makes copies of a volume that is about to be written to begin again. What they have of it is told by the
+// image's times as well, but a power cut may take a new time back and leave what was written.
+func (b *images) endCopies(ctx context.Context, root *file.Root, uid string) error {
+	names, err := list(root, tmpDir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		w, err := readWork(root, tmpDir+"/"+name)
+		if foreign(err) || err == nil && (w.Origin || w.Source.UID != uid) {
+			continue
+		}
+		if err == nil {
+			err = root.Unlink(ctx, tmpDir+"/"+name+"/"+workName)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeWhole allocates what an image has lost of its space.

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"path"
@@ -41,6 +42,41 @@ type meta struct {
 	Labels     map[string]string    `json:"labels,omitempty"`
 	Parameters map[string]string    `json:"parameters,omitempty"`
 	Created    time.Time            `json:"created"`
+
+	OnDelete v1alpha1.DeletePolicy `json:"onDelete,omitempty"`
+	Wipe     v1alpha1.WipePolicy   `json:"wipe,omitempty"`
+
+	Snapshot bool `json:"snapshot,omitempty"`
+	// Source of a copy or snapshot, and the instant of whose bytes it was made.
+	Source  *origin    `json:"source,omitempty"`
+	TakenAt *time.Time `json:"takenAt,omitempty"`
+	// Promised is how many bytes a snapshot can take at most.
+	Promised int64 `json:"promised,omitempty"`
+	// Family is the UID of the volume that all of those descend from which may share blocks with this one.
+	Family string `json:"family,omitempty"`
+
+	// Retained and Archived are when the volume was deleted, and its data kept.
+	Retained *time.Time `json:"retained,omitempty"`
+	Archived *time.Time `json:"archived,omitempty"`
+}
+
+// origin names what a copy was made of.
+type origin struct {
+	ID       string `json:"id"`
+	UID      string `json:"uid"`
+	Snapshot bool   `json:"snapshot,omitempty"`
+}
+
+// family is what those have in common that may share blocks.
+func (m meta) family() string { return cmp.Or(m.Family, m.UID) }
+
+// thick tells whether all space is allocated that the size says.
+func (m meta) thick() bool { return m.Provisioning == v1alpha1.Thick && !m.Snapshot }
+
+// stamp says what instant a copy is of.
+func (m *meta) stamp(at time.Time) {
+	at = at.UTC()
+	m.TakenAt = &at
 }
 
 func metaOf(v datastore.Volume, bytes int64) meta {
@@ -48,12 +84,30 @@ func metaOf(v datastore.Volume, bytes int64) meta {
 		Layout: layout, ID: v.ID, Name: v.Name, UID: v.UID, Cluster: v.ClusterID, Bytes: bytes,
 		Provisioning: v.Provisioning, Format: v.Format, Access: v.Access, Modes: v.Modes, Filesystem: v.Filesystem,
 		Quota: v.Quota, Labels: v.Labels, Parameters: v.Parameters, Created: v.Created.UTC(),
+		OnDelete: v.OnDelete, Wipe: v.Wipe, Snapshot: v.Snapshot,
 	}
 }
 
 // made is what Create and Expand answer for a volume with that mark.
-func (m meta) made(v datastore.Volume) datastore.Made {
-	return datastore.Made{Bytes: m.Bytes, Location: folder(v), Identity: m.UID}
+func (m meta) made(dir string) datastore.Made {
+	made := datastore.Made{Bytes: m.Bytes, Location: dir, Identity: m.UID}
+	if m.Snapshot {
+		made.Promised = m.Promised
+		if m.TakenAt != nil {
+			made.TakenAt = *m.TakenAt
+		}
+	}
+	return made
+}
+
+// readMark returns the mark in a folder. None is fault.NotFound, one that can't be understood
+// fault.Precondition.
+func readMark(root *file.Root, dir string) (meta, error) {
+	data, err := root.ReadFile(dir+"/"+metaName, maxMeta)
+	if err != nil {
+		return meta{}, err
+	}
+	return parseMeta(data, path.Join(root.Path(), dir, metaName))
 }
 
 // newMark writes the mark of what is being made, in a folder where nobody looks yet.
@@ -86,7 +140,7 @@ func find(root *file.Root, v datastore.Volume) (meta, error) {
 	if !info.Mode.IsDir() {
 		return meta{}, fault.New(fault.Precondition, "%s is no directory (%s), so it is not the volume; it was left alone", full, info.Mode.Type())
 	}
-	data, err := root.ReadFile(dir+"/"+metaName, maxMeta)
+	m, err := readMark(root, dir)
 	if fault.Is(err, fault.NotFound) {
 		return meta{}, fault.New(fault.Precondition, "%s bears no mark (%s), so it is not known to be the volume; it was left alone: "+
 			"restore the mark, or move the directory away", full, metaName)
@@ -94,15 +148,16 @@ func find(root *file.Root, v datastore.Volume) (meta, error) {
 	if err != nil {
 		return meta{}, err
 	}
-	m, err := parseMeta(data, path.Join(full, metaName))
-	if err != nil {
-		return meta{}, err
-	}
-	if m.ID != v.ID || m.UID != v.UID || m.Cluster != v.ClusterID {
+	if !m.of(v) {
 		return meta{}, fault.New(fault.Precondition, "%s bears the mark of volume %q, UID %q, of cluster %q; asked for was %q, UID %q, of cluster %q; it was left alone",
 			full, shorten(m.ID), shorten(m.UID), shorten(m.Cluster), v.ID, v.UID, v.ClusterID)
 	}
 	return m, nil
+}
+
+// of tells whether a mark is the volume's.
+func (m meta) of(v datastore.Volume) bool {
+	return m.ID == v.ID && m.UID == v.UID && m.Cluster == v.ClusterID && m.Snapshot == v.Snapshot
 }
 
 func parseMeta(data []byte, path string) (meta, error) {

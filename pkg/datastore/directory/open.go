@@ -61,7 +61,7 @@ func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if !fs.ReadOnly {
+	if !fs.ReadOnly && !c.Inspect {
 		// Synced even where nothing is missing: a process that died may have made it just before.
 		if err := errors.Join(ensureLayout(ctx, root), root.Sync(ownDir), root.Sync(".")); err != nil {
 			return nil, err
@@ -111,6 +111,9 @@ func place(id file.ID) string { return "directory " + id.String() }
 // settle finds the pool's marker and judges it, or makes it where that is allowed.
 func settle(ctx context.Context, root *file.Root, c datastore.Config, readOnly bool) (marker, error) {
 	m, err := readMarker(root)
+	if fault.Is(err, fault.NotFound) && c.Inspect {
+		return marker{}, fault.New(fault.NotFound, "directory %s holds no marker (%s): it was never a pool, or its disk is not mounted", root.Path(), markerName)
+	}
 	if fault.Is(err, fault.NotFound) {
 		if err := mayMark(root, c, readOnly); err != nil {
 			return marker{}, err
@@ -129,6 +132,9 @@ func settle(ctx context.Context, root *file.Root, c datastore.Config, readOnly b
 	if m.Machine != c.Datastore.Spec.Directory.AdoptFrom {
 		return marker{}, fault.New(fault.Precondition, "directory %s is a pool of the machine with machine-id %s, this is %s; "+
 			"if its disk was moved here for good, set spec.directory.adoptFrom to the former", root.Path(), m.Machine, c.MachineID)
+	}
+	if c.Inspect {
+		return m, nil
 	}
 	return m.adopt(ctx, root, c.MachineID)
 }

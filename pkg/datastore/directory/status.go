@@ -3,7 +3,9 @@ package directory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
@@ -34,13 +36,34 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 	if err != nil {
 		return datastore.Status{}, err
 	}
+	features, findings := p.features(ctx, root, fs)
 	// What statfs calls free on btrfs counts space that only metadata can have: the total is what is used
 	// and what can still be, as df(1) counts its share in use.
 	used := fs.Total - fs.Free
 	return datastore.Status{
 		UUID: p.marker.Pool, Total: used + free(fs), Used: used, Free: free(fs), Own: own,
-		Degraded: fs.ReadOnly, Findings: findings(p.path, fs),
+		Degraded: fs.ReadOnly, Features: features, Findings: findings,
 	}, nil
+}
+
+// features are what the formats can do here. What can't be found out now isn't promised.
+func (p *pool) features(ctx context.Context, root *file.Root, fs file.Filesystem) ([]v1alpha1.Feature, []v1alpha1.Finding) {
+	out := findings(p.path, fs)
+	if fs.ReadOnly {
+		return nil, out
+	}
+	var features []v1alpha1.Feature
+	for _, format := range slices.Sorted(maps.Keys(p.bodies)) {
+		more, err := p.bodies[format].features(ctx, root)
+		if err != nil {
+			out = append(out, v1alpha1.Finding{
+				Reason: "FeaturesUnknown", Message: fmt.Sprintf("%s: what it can do for volumes of format %s can't be found out now: %v", p.path, format, err),
+			})
+		}
+		features = append(features, more...)
+	}
+	slices.Sort(features)
+	return features, out
 }
 
 // ownBytes adds up what volumes and snapshots take, also those that are being made or removed.
@@ -55,7 +78,15 @@ func (p *pool) ownBytes(ctx context.Context, root *file.Root) (int64, error) {
 			all = append(all, entry{dir: path.Join(dir, name)})
 		}
 	}
-	return p.bodies[v1alpha1.FormatImage].own(ctx, root, all)
+	var sum int64
+	for _, b := range p.bodies {
+		bytes, err := b.own(ctx, root, all)
+		if err != nil {
+			return 0, err
+		}
+		sum += bytes
+	}
+	return sum, nil
 }
 
 // fewInodes is when a file system is short of files: under one percent, or this many.

@@ -23,11 +23,13 @@ func Type() datastore.Type {
 func capabilities(v1alpha1.DatastoreSpec) datastore.Capabilities {
 	return datastore.Capabilities{
 		AccessTypes:  []v1alpha1.AccessType{v1alpha1.Filesystem, v1alpha1.Block},
-		Formats:      []v1alpha1.VolumeFormat{v1alpha1.FormatImage},
+		Formats:      []v1alpha1.VolumeFormat{v1alpha1.FormatImage, v1alpha1.FormatSubdirectory},
 		Provisioning: []v1alpha1.Provisioning{v1alpha1.Thin, v1alpha1.Thick},
 		Filesystems:  []string{string(filesystem.Ext4), string(filesystem.XFS), string(filesystem.Btrfs)},
 		Reach:        datastore.ReachHost,
 		Expand:       true,
+		Snapshot:     true,
+		Clone:        true,
 		Granularity:  granularity,
 		MinBytes:     minBytes,
 	}

@@ -13,18 +13,12 @@ import (
 // image. It asks for a lease on the file, which only a file's sole opener is given (fcntl(2), F_SETLEASE), and
 // gives it back.
 func InUse(f *os.File) (bool, error) {
-	lease := func(kind int) error {
-		return retry(func() error {
-			_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, kind)
-			return err
-		})
-	}
-	err := lease(unix.F_WRLCK)
+	err := setLease(f, unix.F_WRLCK)
 	if errors.Is(err, unix.EAGAIN) {
 		return true, nil
 	}
 	if err == nil {
-		err = lease(unix.F_UNLCK)
+		err = setLease(f, unix.F_UNLCK)
 	}
 	return false, failed("ask who uses", f.Name(), err)
 }

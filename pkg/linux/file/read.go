@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -91,6 +92,8 @@ type Info struct {
 	Bytes, Allocated int64
 	// Links counts its names.
 	Links uint64
+	// Modified is when its content changed last, Changed when anything of it did; the kernel sets the latter only.
+	Modified, Changed time.Time
 }
 
 // Stat tells what a name stands for: a symbolic link for itself. A mount point is fault.Precondition.
@@ -123,6 +126,7 @@ func statFD(fd int) (Info, error) {
 	}
 	return Info{
 		Dev: uint64(s.Dev), Inode: s.Ino, Mode: modeOf(s.Mode), Bytes: s.Size, Allocated: s.Blocks * 512, Links: uint64(s.Nlink),
+		Modified: time.Unix(s.Mtim.Unix()), Changed: time.Unix(s.Ctim.Unix()),
 	}, nil
 }
 

@@ -29,6 +29,19 @@ const (
 // btrfsCopies are where a superblock and its copies lie, the first being what counts.
 func btrfsCopies() []int64 { return []int64{btrfsOffset, 64 * mib, 256 * gib} }
 
+// SetBtrfsUUID gives a btrfs that isn't mounted, on an image file or block device, another UUID, so that it can be
+// mounted beside the one that it is a copy of: the kernel takes two of one UUID for one file system. It takes a
+// moment, whatever the size, and may be repeated: a crash in the middle leaves a file system that the next call
+// brings to its end. What bears no btrfs, or one that is damaged, is fault.Precondition, an impossible UUID
+// fault.Invalid. It is on stable storage when it returns. ext4 and xfs need no such thing (xfs: option nouuid).
+func SetBtrfsUUID(ctx context.Context, run *command.Runner, path, id string) error {
+	u, err := uuid.Parse(id)
+	if err != nil || u == uuid.Nil {
+		return fault.New(fault.Invalid, "UUID %q is not one", shorten(id))
+	}
+	return fault.Wrap(setBtrfsUUID(ctx, run, path, path, u), "set the UUID of btrfs on", path)
+}
+
 // setBtrfsUUID gives a btrfs that isn't mounted a UUID, as `btrfstune -M` does: only the superblocks
 // change, and keep the old UUID for the blocks that bear it (Linux 5.0). Called again it changes nothing.
 //

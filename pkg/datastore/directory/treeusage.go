@@ -1,0 +1,102 @@
+package directory
+
+import (
+	"context"
+	"os"
+
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/btrfs"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/quota"
+)
+
+// allocated is what quotas count; 0 where there are none: to look at each file could take hours.
+func (b *trees) allocated(root *file.Root, dir string, m meta) (int64, error) {
+	data, err := openData(root, dir)
+	if err != nil {
+		return 0, err
+	}
+	defer data.Close() //nolint:errcheck // it is only read
+	if m.Project != 0 {
+		u, err := quota.Get(data, quota.ID(m.Project))
+		if fault.Is(err, fault.Precondition) { // quotas are off
+			return 0, nil
+		}
+		return u.UsedBytes, err
+	}
+	is, err := btrfs.IsSubvolume(data)
+	if err != nil || !is {
+		return 0, err
+	}
+	u, err := btrfs.UsageOf(data)
+	return u.UsedBytes, err
+}
+
+// problems looks at the directory from outside: what is in it is its user's matter.
+func (b *trees) problems(root *file.Root, dir string, m meta) ([]v1alpha1.Problem, error) {
+	data, err := openData(root, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer data.Close() //nolint:errcheck // it is only read
+	if !limited(m.Quota) || m.Snapshot {
+		return nil, nil
+	}
+	err = enforced(root, data, fault.Precondition)
+	if err == nil && m.Project != 0 {
+		err = bears(data, m)
+	}
+	if fault.Is(err, fault.Precondition) {
+		return []v1alpha1.Problem{{Status: "DEGRADED", Reason: "SizeNotEnforced", Message: err.Error()}}, nil
+	}
+	return nil, err
+}
+
+// own adds up what quotas count: of subvolumes that share blocks only what each has alone. What has no quota isn't
+// counted, and so taken for somebody else's.
+func (b *trees) own(ctx context.Context, root *file.Root, all []entry) (int64, error) {
+	var sum int64
+	seen := map[quota.ID]bool{}
+	for _, e := range all {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		data, err := root.OpenDir(e.dir + "/" + dataName)
+		if foreign(err) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		bytes, err := counted(data, seen)
+		_ = data.Close() // it was only read
+		if err != nil {
+			return 0, err
+		}
+		sum += bytes
+	}
+	return sum, nil
+}
+
+// counted is what quotas count of a directory, each project once.
+func counted(data *os.File, seen map[quota.ID]bool) (int64, error) {
+	is, err := btrfs.IsSubvolume(data)
+	if err != nil {
+		return 0, err
+	}
+	if is {
+		u, err := btrfs.UsageOf(data)
+		return u.OwnBytes, err
+	}
+	id, _, err := quota.Project(data)
+	if err != nil || id < firstProject || id-firstProject >= projects || seen[id] {
+		return 0, err
+	}
+	seen[id] = true
+	u, err := quota.Get(data, id)
+	if fault.Is(err, fault.Precondition) { // quotas are off
+		return 0, nil
+	}
+	return u.UsedBytes, err
+}
