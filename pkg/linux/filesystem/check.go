@@ -2,6 +2,7 @@ package filesystem
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -69,6 +70,9 @@ func runCheck(ctx context.Context, run *command.Runner, device string, options .
 	case !exited:
 		return err
 	case code&^e2fsckCorrected == e2fsckLeft:
+		if finished, err := finishGrowth(ctx, run, device); finished || err != nil {
+			return err
+		}
 		return fault.New(fault.Precondition, "it is damaged beyond what is repaired unasked, and is not mounted; run `e2fsck -f %s` "+
 			"(after a copy was made, if the data matters): %w", device, err)
 	}
@@ -80,16 +84,32 @@ func runCheck(ctx context.Context, run *command.Runner, device string, options .
 
 // extClean reads whether the superblock of an ext4 says that there is nothing to do.
 func extClean(ctx context.Context, run *command.Runner, device string) (bool, error) {
-	return command.Await(ctx, run, "read "+device, func(context.Context) (bool, error) {
+	s, _, err := readExt(ctx, run, device)
+	return err == nil && s.clean(), err
+}
+
+// readExt reads the superblock of an ext4, and the size of its device in bytes. Nothing is found in one that
+// isn't recognised.
+func readExt(ctx context.Context, run *command.Runner, device string) (extSuperblock, int64, error) {
+	type found struct {
+		extSuperblock
+		bytes int64
+	}
+	got, err := command.Await(ctx, run, "read "+device, func(context.Context) (found, error) {
 		f, err := open(device)
 		if err != nil {
-			return false, err
+			return found{}, err
 		}
 		b, err := readRegion(f, extOffset, extSize)
-		if err = closed(f, err); err != nil {
-			return false, err
+		if err != nil {
+			return found{}, closed(f, err)
 		}
-		s, ok := parseExt(b)
-		return ok && s.clean(), nil
+		bytes, err := f.Seek(0, io.SeekEnd)
+		if err = closed(f, err); err != nil {
+			return found{}, err
+		}
+		s, _ := parseExt(b)
+		return found{s, bytes}, nil
 	})
+	return got.extSuperblock, got.bytes, err
 }

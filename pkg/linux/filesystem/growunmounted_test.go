@@ -2,6 +2,7 @@ package filesystem_test
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -61,5 +62,42 @@ func TestGrowsMountedKnowsTheCapability(t *testing.T) {
 	}
 	if got, err := filesystem.GrowsMounted(filesystem.XFS); err != nil || !got {
 		t.Errorf("xfs: %t, %v", got, err)
+	}
+}
+
+// resize2fs, killed half way, leaves the mark of errors that nobody counted, the old size, and half written tables.
+func TestAnInterruptedGrowthOfExt4IsFinished(t *testing.T) {
+	path := sparse(t, 64*mib)
+	if err := filesystem.Make(t.Context(), runner(), path, filesystem.Format{Type: filesystem.Ext4, UUID: someUUID, SectorSize: 512, Zeroed: true}); err != nil {
+		t.Fatal(err)
+	}
+	resize(t, path, 512*mib)
+	do(t, "debugfs", "-w", "-R", "ssv state 3", path)
+	do(t, "debugfs", "-w", "-R", "sif <7> block[0] 1", path)
+	if err := exec.Command("e2fsck", "-p", path).Run(); err == nil {
+		t.Fatal("e2fsck -p repairs what was to be beyond it")
+	}
+	if err := filesystem.Check(t.Context(), runner(), path, filesystem.Ext4); err != nil {
+		t.Fatalf("check: %v", err)
+	}
+	if err := filesystem.GrowUnmounted(t.Context(), runner(), path, filesystem.Ext4); err != nil {
+		t.Fatalf("grow: %v", err)
+	}
+	do(t, "e2fsck", "-fn", path)
+}
+
+func TestADamagedExt4OnALargerDeviceIsNotTakenForAnInterruptedGrowth(t *testing.T) {
+	path := sparse(t, 64*mib)
+	if err := filesystem.Make(t.Context(), runner(), path, filesystem.Format{Type: filesystem.Ext4, UUID: someUUID, SectorSize: 512, Zeroed: true}); err != nil {
+		t.Fatal(err)
+	}
+	resize(t, path, 128*mib)
+	for _, counted := range []string{"error_count 3", "state 1"} {
+		do(t, "debugfs", "-w", "-R", "ssv state 3", path)
+		do(t, "debugfs", "-w", "-R", "ssv "+counted, path)
+		do(t, "debugfs", "-w", "-R", "sif <7> block[0] 1", path) // what e2fsck -p doesn't repair
+		if err := filesystem.GrowUnmounted(t.Context(), runner(), path, filesystem.Ext4); !fault.Is(err, fault.Precondition) {
+			t.Errorf("%s: %v", counted, err)
+		}
 	}
 }
