@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -70,12 +71,13 @@ func restoreSize(s *v1alpha1.DatastoreSnapshot) int64 {
 	return max(s.Spec.Size.Value(), s.Status.Worker.Size.Value())
 }
 
-// TakenAt is the instant whose bytes a snapshot holds.
-func TakenAt(s *v1alpha1.DatastoreSnapshot) metav1.Time {
+// TakenAt is the instant whose bytes a snapshot holds, in whole seconds, which is what a record keeps of it.
+func TakenAt(s *v1alpha1.DatastoreSnapshot) time.Time {
+	at := s.CreationTimestamp
 	if s.Status.Worker.TakenAt != nil {
-		return *s.Status.Worker.TakenAt
+		at = *s.Status.Worker.TakenAt
 	}
-	return s.CreationTimestamp
+	return at.Truncate(time.Second)
 }
 
 // repeatsSnapshot says how an existing snapshot is not what is asked for, as fault.Exists.

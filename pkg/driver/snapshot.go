@@ -41,7 +41,7 @@ func (s *controllerServer) CreateSnapshot(ctx context.Context, req *csi.CreateSn
 func snapshot(s *v1alpha1.DatastoreSnapshot) *csi.Snapshot {
 	return &csi.Snapshot{
 		SnapshotId: s.Name, SourceVolumeId: s.Spec.Volume, SizeBytes: controller.RestoreSize(s),
-		CreationTime: timestamppb.New(controller.TakenAt(s).Time), ReadyToUse: controller.ReadyToUse(s),
+		CreationTime: timestamppb.New(controller.TakenAt(s)), ReadyToUse: controller.ReadyToUse(s),
 		AccessibleTopology: accessible(s.Spec.Worker.Host),
 	}
 }
