@@ -9,6 +9,7 @@ const (
 	trashDir     = ownDir + "/trash"
 	volumesDir   = "volumes"
 	snapshotsDir = "snapshots"
+	archivedDir  = "archived"
 )
 
 // snapshotSuffix is behind a snapshot's name in tmp/ and trash/, which volumes share with them.

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path"
 	"sync"
@@ -150,11 +151,24 @@ func (b *images) allocated(root *file.Root, dir string, _ meta) (int64, error) {
 
 // problems looks at the image from outside: what is in it is the file system's matter.
 func (b *images) problems(root *file.Root, dir string, m meta) ([]v1alpha1.Problem, error) {
-	image, err := openImage(root, dir, m, false)
-	if err == nil {
-		return nil, image.Close()
+	full := path.Join(root.Path(), dir, imageName)
+	problem := func(status v1alpha1.VolumeHealth, reason, message string) ([]v1alpha1.Problem, error) {
+		return []v1alpha1.Problem{{Status: status, Reason: reason, Message: message}}, nil
 	}
-	return nil, err
+	info, err := root.Stat(dir + "/" + imageName)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return problem(dataLoss, "ImageMissing", "the image "+full+" is gone, only its mark is there; restore it from a backup, or delete the volume")
+	case err != nil:
+		return nil, err
+	case !info.Mode.IsRegular():
+		return problem(inaccessible, "ImageReplaced", full+" is no regular file ("+info.Mode.Type().String()+
+			"), so it is not the volume's image; put the image back")
+	case info.Bytes < m.Bytes:
+		return problem(dataLoss, "ImageTruncated", fmt.Sprintf("the image %s has %d bytes, its mark says %d: the end of it is gone; restore it from a backup",
+			full, info.Bytes, m.Bytes))
+	}
+	return nil, nil
 }
 
 // own adds up what the images take.

@@ -26,7 +26,9 @@ type marker struct {
 	Cluster   string    `json:"cluster"`
 	Machine   string    `json:"machine"`
 	Datastore string    `json:"datastore"`
-	Created   time.Time `json:"created"`
+	// Host that the pool was made on, as its records name it.
+	Host    string    `json:"host,omitempty"`
+	Created time.Time `json:"created"`
 }
 
 // readMarker returns the directory's marker. None is fault.NotFound, one that can't be understood
@@ -83,7 +85,7 @@ func (m marker) judge(c datastore.Config, path string) error {
 func makeMarker(ctx context.Context, root *file.Root, c datastore.Config) (marker, error) {
 	m := marker{
 		Layout: layout, Pool: c.Tools.NewUUID(), Cluster: c.ClusterID, Machine: c.MachineID,
-		Datastore: c.Datastore.Name, Created: c.Tools.Now().UTC(),
+		Datastore: c.Datastore.Name, Host: c.Host, Created: c.Tools.Now().UTC(),
 	}
 	data, err := encode(m)
 	if err != nil {
@@ -99,8 +101,8 @@ func makeMarker(ctx context.Context, root *file.Root, c datastore.Config) (marke
 }
 
 // adopt makes the pool of another machine this machine's.
-func (m marker) adopt(ctx context.Context, root *file.Root, machine string) (marker, error) {
-	m.Machine = machine
+func (m marker) adopt(ctx context.Context, root *file.Root, c datastore.Config) (marker, error) {
+	m.Machine, m.Host = c.MachineID, c.Host
 	data, err := encode(m)
 	if err != nil {
 		return marker{}, err

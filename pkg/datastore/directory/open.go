@@ -136,7 +136,7 @@ func settle(ctx context.Context, root *file.Root, c datastore.Config, readOnly b
 	if c.Inspect {
 		return m, nil
 	}
-	return m.adopt(ctx, root, c.MachineID)
+	return m.adopt(ctx, root, c)
 }
 
 // mayMark tells whether a directory without a marker may become the datastore's pool.

@@ -41,7 +41,7 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 	// and what can still be, as df(1) counts its share in use.
 	used := fs.Total - fs.Free
 	return datastore.Status{
-		UUID: p.marker.Pool, Total: used + free(fs), Used: used, Free: free(fs), Own: own,
+		UUID: p.marker.Pool, Host: p.marker.Host, Total: used + free(fs), Used: used, Free: free(fs), Own: own,
 		Degraded: fs.ReadOnly, Features: features, Findings: findings,
 	}, nil
 }
