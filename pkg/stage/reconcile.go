@@ -16,7 +16,7 @@ import (
 // a volume that could not be undone keeps its stage record and is logged.
 func (s *Stager) Reconcile(ctx context.Context) error {
 	work := step.WithHook(context.WithoutCancel(ctx), s.config.Hook)
-	ids, err := s.records.ids()
+	ids, err := s.records.ids(work)
 	if err != nil {
 		return err
 	}

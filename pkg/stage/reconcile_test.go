@@ -3,6 +3,7 @@ package stage
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
@@ -142,7 +143,7 @@ func TestReconcileTakesBackWhatWasOnlyAnnounced(t *testing.T) {
 func TestAStageRecordThatCannotBeUnderstoodIsKept(t *testing.T) {
 	r := newRig(t)
 	path := filepath.Join(r.dir, "stage", "v.json")
-	for _, content := range []string{"", "{", `{"version":99,"id":"v"}`, `{"version":1,"id":"w"}`} {
+	for _, content := range []string{strings.Repeat("x", 8192), "{", `{"version":99,"id":"v"}`, `{"version":1,"id":"w"}`} {
 		r.must(os.WriteFile(path, []byte(content), 0o600))
 		r.must(r.Reconcile(t.Context()))
 		want(t, r.Unstage(t.Context(), "v", r.path("v")), fault.Internal, path)

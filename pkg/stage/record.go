@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"strings"
 
@@ -75,15 +76,15 @@ func (s records) load(id string) (*record, error) {
 	if len(id) > maxStagedID {
 		return nil, nil
 	}
-	raw, err := s.root.ReadFile(id+recordSuffix, maxRecordBytes)
+	raw, err := s.root.ReadDouble(id+recordSuffix, maxRecordBytes)
 	if fault.Is(err, fault.NotFound) {
 		return nil, nil
 	}
-	if err != nil {
+	if err != nil && !fault.Is(err, fault.DataLoss) {
 		return nil, fault.Wrap(err, "read the stage record of volume", id)
 	}
 	var r record
-	if err := json.Unmarshal(raw, &r); err != nil {
+	if err := errors.Join(err, json.Unmarshal(raw, &r)); err != nil {
 		return nil, fault.New(fault.Internal, "stage record %s of volume %q cannot be understood: %w; once nothing of the volume is mounted on this host, remove it",
 			s.root.Path()+"/"+id+recordSuffix, id, err)
 	}
@@ -100,24 +101,33 @@ func (s records) save(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	return fault.Wrap(s.root.WriteFile(ctx, r.ID+recordSuffix, raw, recordMode), "write the stage record of volume", r.ID)
+	return fault.Wrap(s.root.WriteDouble(ctx, r.ID+recordSuffix, raw, recordMode), "write the stage record of volume", r.ID)
 }
 
 func (s records) remove(ctx context.Context, id string) error {
-	return fault.Wrap(s.root.Unlink(ctx, id+recordSuffix), "remove the stage record of volume", id)
+	return fault.Wrap(s.root.EndDouble(ctx, id+recordSuffix), "remove the stage record of volume", id)
 }
 
-// ids lists the volumes that have a stage record.
-func (s records) ids() ([]string, error) {
+// ids lists the volumes that have a stage record. What a power cut left of one that was removed, or that was not whole
+// before anything was done for it, is removed.
+func (s records) ids(ctx context.Context) ([]string, error) {
 	names, err := s.root.ReadDir(".", 0)
 	if err != nil {
 		return nil, fault.Wrap(err, "list the stage records in", s.root.Path())
 	}
 	var out []string
 	for _, name := range names {
-		if id, ok := strings.CutSuffix(name, recordSuffix); ok && !file.Temporary(name) {
-			out = append(out, id)
+		id, ok := strings.CutSuffix(name, recordSuffix)
+		if !ok || file.Temporary(name) {
+			continue
 		}
+		if _, err := s.root.ReadDouble(name, maxRecordBytes); fault.Is(err, fault.NotFound) {
+			if err := s.remove(ctx, id); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		out = append(out, id)
 	}
 	return out, nil
 }
