@@ -180,7 +180,7 @@ func (m *monitor) open(ctx context.Context, d *v1alpha1.Datastore, uuid string) 
 			continue
 		}
 		pool, err := t.New(ctx, Config{
-			Datastore: d, ClusterID: m.set.config.ClusterID, MachineID: m.set.config.MachineID,
+			Datastore: d, ClusterID: m.set.config.ClusterID, MachineID: m.set.config.MachineID, Host: m.set.config.Host,
 			PoolUUID: uuid, Claims: &m.set.claims, Tools: m.set.config.Tools,
 		})
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
@@ -66,6 +67,8 @@ type Pool interface {
 type Status struct {
 	// UUID of the pool, from its marker.
 	UUID string
+	// Host that made the marker, or "" where it does not say.
+	Host string
 	// Total and Used are of the storage below, Free is what it can still take, Own the part of Used
 	// that is this pool's volumes and their remainders.
 	Total, Used, Own, Free int64
@@ -153,6 +156,21 @@ type Opened struct {
 	Discard bool
 }
 
+// InUse tells whether anything on this host uses a volume, also what no record knows of: a device, a mount, a
+// process. A pool that cannot tell is fault.Invalid.
+func InUse(ctx context.Context, p Pool, v Volume) (bool, error) {
+	if e, ok := p.(*exclusive); ok {
+		p = e.Pool
+	}
+	knows, ok := p.(interface {
+		InUse(context.Context, Volume) (bool, error)
+	})
+	if !ok {
+		return false, fault.New(fault.Invalid, "whether %q is in use can't be told for this type of datastore", v.ID)
+	}
+	return knows.InUse(ctx, v)
+}
+
 // Type is a type of datastore.
 type Type struct {
 	Name v1alpha1.DatastoreType
@@ -167,11 +185,15 @@ type Type struct {
 type Config struct {
 	// Datastore with its defaults set.
 	Datastore *v1alpha1.Datastore
-	// ClusterID and MachineID are written into marks and compared with those found.
+	// ClusterID and MachineID are written into marks and compared with those found; Host is written only.
 	ClusterID string
 	MachineID string
+	Host      string
 	// PoolUUID is the UUID that the record holds of this pool, or "" where it never held one.
 	PoolUUID string
+	// Inspect opens what is there to look at it: nothing is changed, and no marker made (fault.NotFound) or
+	// taken over.
+	Inspect bool
 	// Claims keeps two datastores off one place.
 	Claims *Claims
 	Tools  Tools

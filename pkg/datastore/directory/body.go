@@ -12,7 +12,7 @@ import (
 
 // body is what the bytes of a volume are, by its format. All that is around them is common to the formats
 // and not a body's matter: the folder, its name and place, the mark, the trash. dir is a volume's folder beneath
-// root. No two calls for one folder run at the same time, but for allocated, problems and own.
+// root. No two calls for one folder run at the same time, but for allocated, problems, own and inUse.
 type body interface {
 	// fits refuses a new volume that this pool can't hold, before anything is made.
 	fits(root *file.Root, v datastore.Volume) error
@@ -38,6 +38,9 @@ type body interface {
 	// release sees to it that nobody uses the volume; somebody who does is fault.Precondition. Bytes that aren't
 	// there are success.
 	release(ctx context.Context, root *file.Root, dir string) error
+
+	// inUse tells whether anything on this host uses the volume. Bytes that aren't there are used by nobody.
+	inUse(ctx context.Context, root *file.Root, dir string) (bool, error)
 
 	// empty frees the bytes of what is out of use for good, so that the folder can be removed; it goes on where it
 	// was interrupted. Bytes that aren't there are success.

@@ -9,16 +9,6 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 )
 
-// user tells whether anything on this host uses a volume. A body whose bytes aren't there is used by nobody.
-type user interface {
-	inUse(ctx context.Context, root *file.Root, dir string) (bool, error)
-}
-
-var (
-	_ user = (*images)(nil)
-	_ user = (*trees)(nil)
-)
-
 // InUse is what datastore.InUse asks.
 func (p *pool) InUse(ctx context.Context, v datastore.Volume) (bool, error) {
 	used, err := p.inUse(ctx, v)
@@ -38,11 +28,7 @@ func (p *pool) inUse(ctx context.Context, v datastore.Volume) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	u, ok := b.(user)
-	if !ok {
-		return false, nil
-	}
-	return u.inUse(ctx, root, dir)
+	return b.inUse(ctx, root, dir)
 }
 
 // inUse tells whether the image is open anywhere: a loop device holds it so.
