@@ -1,0 +1,203 @@
+package storm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// settleLimit is how long a driver that nobody kills may take to answer what was left open.
+const settleLimit = 3 * time.Minute
+
+// until makes a call again until it has an answer.
+func (c *caller) until(ctx context.Context, o *object, q request) error {
+	for {
+		if err := c.do(ctx, o, q); err != nil || !c.lost {
+			return err
+		}
+		if err := pause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// settle makes calls about an object until its state is known.
+func (c *caller) settle(ctx context.Context, o *object) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("%s isn't settled after %v", o.name, settleLimit))
+	defer cancel()
+	if o.pending != nil {
+		if err := c.until(ctx, o, *o.pending); err != nil {
+			return err
+		}
+	}
+	sure := func() bool { _, sure := o.worlds.drift().certain(); return sure }
+	var calls []request
+	if o.volume != nil {
+		calls = append(calls, c.unpublish(o), c.unstage(o), c.detach(o))
+	}
+	for _, q := range calls {
+		if sure() {
+			break
+		}
+		if err := c.until(ctx, o, q); err != nil {
+			return err
+		}
+	}
+	if !sure() {
+		if err := c.until(ctx, o, c.whatever(o)); err != nil {
+			return err
+		}
+	}
+	if !sure() {
+		if err := c.measure(ctx, o); err != nil {
+			return err
+		}
+	}
+	if !sure() {
+		return fmt.Errorf("caller %d: all calls about %s have an answer, and still it may be %v", c.number, o.name, o.worlds)
+	}
+	o.pending = nil
+	return nil
+}
+
+// whatever is the call that tells most of an object that nobody uses.
+func (c *caller) whatever(o *object) request {
+	phases := map[phase]bool{}
+	for w := range o.worlds.drift() {
+		phases[w.phase] = true
+	}
+	switch {
+	case phases[deleting]:
+		return c.remove(o)
+	case o.snapshot != nil && phases[making]:
+		return c.createSnapshot(o)
+	case o.snapshot != nil:
+		return c.remove(o)
+	case phases[making]:
+		return c.createVolume(o)
+	}
+	return c.validate(o)
+}
+
+// measure asks for the size of a volume.
+func (c *caller) measure(ctx context.Context, o *object) error {
+	listed, err := c.driver.Listed(ctx)
+	if err != nil {
+		return err
+	}
+	entry, is := listed[o.name]
+	next := o.worlds.drift().where(func(w world) bool {
+		return (w.phase == ready) == is && (!is || w.size == entry.GetVolume().GetCapacityBytes())
+	})
+	if len(next) == 0 {
+		return fmt.Errorf("caller %d: %s may be %v, listed is %v", c.number, o.name, o.worlds, entry)
+	}
+	o.worlds = next
+	return nil
+}
+
+// rest settles all that the caller owns, and looks what it holds.
+func (c *caller) rest(ctx context.Context, all bool) error {
+	for _, o := range c.objects() {
+		if err := c.settle(ctx, o); err != nil {
+			return err
+		}
+	}
+	for _, o := range c.objects() {
+		if o.present() && (all || c.random.IntN(2) == 0) {
+			if err := c.verify(ctx, o); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verify reads what a volume holds, bringing it up for that where it isn't, or what a snapshot holds from a volume that is restored
+// from it.
+func (c *caller) verify(ctx context.Context, o *object) error {
+	if o.snapshot != nil {
+		return c.restore(ctx, o)
+	}
+	w, _ := o.worlds.certain()
+	if w.target {
+		return c.read(o)
+	}
+	if w.staged != "" && w.attached != w.staged { // it was detached, or attached otherwise, while it was staged
+		if err := c.until(ctx, o, c.unstage(o)); err != nil {
+			return err
+		}
+	}
+	up := []request{}
+	if w.attached == "" || w.stale || o.volume.PublishContext == nil {
+		up = append(up, c.detach(o), c.attach(o, rand.New(rand.NewPCG(1, 1))))
+	}
+	for _, q := range append(up, c.stage(o), c.publish(o)) {
+		if err := c.until(ctx, o, q); err != nil {
+			return err
+		}
+	}
+	if published := o.worlds.all(func(w world) bool { return w.target }); !published {
+		return fmt.Errorf("caller %d: %s doesn't come up: it may be %v", c.number, o.name, o.worlds)
+	}
+	if err := c.read(o); err != nil {
+		return err
+	}
+	if w.attached != "" {
+		return nil
+	}
+	return c.down(ctx, o)
+}
+
+// down takes a volume out of use.
+func (c *caller) down(ctx context.Context, o *object) error {
+	for _, q := range []request{c.unpublish(o), c.unstage(o), c.detach(o)} {
+		if err := c.until(ctx, o, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restore makes a volume from a snapshot, reads it, and deletes it.
+func (c *caller) restore(ctx context.Context, from *object) error {
+	claim := c.copyOf(from, c.random)
+	c.made++
+	claim.Name = fmt.Sprintf("look-%d-%d", c.number, c.made)
+	o := &object{
+		name: claim.Name, worlds: only(world{phase: absent}), src: from, kind: claim, volume: c.prepare(len(c.volumes), claim),
+	}
+	if err := c.until(ctx, o, c.createVolume(o)); err != nil {
+		return err
+	}
+	if err := c.verify(ctx, o); err != nil {
+		return err
+	}
+	from.holds = o.holds
+	return c.until(ctx, o, c.remove(o))
+}
+
+// leave ends all that the caller owns, in any order, and checks that it is gone.
+func (c *caller) leave(ctx context.Context) error {
+	all := c.objects()
+	c.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	for _, o := range all {
+		if o.volume != nil {
+			if err := c.down(ctx, o); err != nil {
+				return err
+			}
+		}
+		if o.volume == nil && o.snapshot == nil {
+			continue
+		}
+		if err := c.until(ctx, o, c.remove(o)); err != nil {
+			return err
+		}
+		if !o.gone() {
+			return errors.New(o.name + " isn't gone")
+		}
+	}
+	return nil
+}

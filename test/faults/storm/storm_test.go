@@ -1,0 +1,256 @@
+package storm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/datastore-csi/datastore-csi/test/faults/crash"
+	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
+)
+
+const (
+	mib  = int64(1) << 20
+	pool = "pool"
+
+	volumesEach, snapshotsEach = 6, 3
+	// callsEach is how many steps a caller makes between two looks at everything.
+	callsEach = 60
+	// shortTime bounds the storms of every day: one that hasn't made all its calls by then ends in order all the same.
+	shortTime = 25 * time.Second
+)
+
+func TestMain(m *testing.M) {
+	if crash.Asked() {
+		os.Exit(crash.Run(os.Args))
+	}
+	os.Exit(harness.Main(m))
+}
+
+// number reads a variable of the environment.
+func number(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+func full() bool { return os.Getenv("TEST_CRASH_POINTS") == "all" }
+
+func TestAStormOfCallsWhileTheDriverAndItsToolsAreKilled(t *testing.T) {
+	seed := uint64(number("TEST_STORM_SEED", rand.IntN(1_000_000)))
+	for i, row := range rows.All() {
+		t.Run(row.Name(), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, row, seed, uint64(i))
+			begin := time.Now()
+			err := s.storm(t.Context())
+			line := fmt.Sprintf("storm: %s, seed %d, %d callers: %d calls, %d deaths, %d tools killed, %d looks at everything, %v",
+				row.Name(), seed, len(s.callers), s.calls(), s.reaper.deaths, s.reaper.tools, s.looks, time.Since(begin).Round(time.Second))
+			fmt.Println(line)
+			if err != nil {
+				s.report(t)
+				t.Fatalf("%v\nthe same storm again: TEST_STORM_SEED=%d TEST_STORM_CALLERS=%d TEST_STORM_OPS=%d", err, seed, len(s.callers), s.ops)
+			}
+		})
+	}
+}
+
+// site is one driver with one datastore, and its callers.
+type site struct {
+	driver  *crash.Driver
+	reaper  *reaper
+	storage rows.Storage
+	camera  harness.Camera
+	callers []*caller
+	ops     int
+	looks   int
+	// instant tells that copies are made of what is in use.
+	instant bool
+	can     struct{ snapshots, clones, get bool }
+}
+
+func newSite(t *testing.T, row rows.Row, seed, turn uint64) *site {
+	t.Helper()
+	ops, callers := 1500, number("TEST_STORM_CALLERS", 4)
+	if full() {
+		ops = 5000
+	}
+	s := &site{
+		storage: row.Setup(t), ops: number("TEST_STORM_OPS", ops),
+		instant: !strings.HasSuffix(row.Name(), "-ext4"),
+	}
+	document := s.storage.Datastore(pool).With(400, "capacity", "overcommitPercent")
+	s.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{document}, Metrics: true})
+	dir := harness.Dir(t)
+	s.reaper = newReaper(s.driver, harness.Binary(t), rand.New(rand.NewPCG(seed, turn)), callers == 1)
+	s.camera = s.storage.Camera()
+	s.camera.Under = append(s.camera.Under, dir)
+	s.camera.Files = append(s.camera.Files, s.driver.StageRecords(), dir)
+	for n := range callers {
+		c := &caller{site: s, number: n, dir: filepath.Join(dir, strconv.Itoa(n)), random: rand.New(rand.NewPCG(seed, turn<<32|uint64(n+1)))}
+		for i := range volumesEach + 1 { // one more for what is restored for a look
+			for _, folder := range []string{"staging", "pod"} {
+				if err := os.MkdirAll(filepath.Join(c.dir, strconv.Itoa(i), folder), 0o750); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for i := range volumesEach {
+			name := fmt.Sprintf("vol-%d-first-%d", n, i)
+			claim := harness.Claim{Name: name, Block: true, Bytes: mib, Parameters: map[string]string{"datastore": pool}}
+			c.volumes = append(c.volumes, &object{name: name, worlds: only(world{phase: absent}), kind: claim, volume: c.prepare(i, claim)})
+		}
+		for range snapshotsEach {
+			c.snapshots = append(c.snapshots, &object{name: "no snapshot", worlds: only(world{phase: absent})})
+		}
+		s.callers = append(s.callers, c)
+	}
+	t.Cleanup(func() { // of a storm that failed
+		if t.Failed() {
+			if err := harness.UnmountUnder(dir); err != nil {
+				t.Log(err)
+			}
+		}
+	})
+	return s
+}
+
+// storm is the whole: rounds of calls and deaths, a look at everything after each, and in the end nothing is left.
+func (s *site) storm(ctx context.Context) error {
+	if err := s.reaper.calm(ctx); err != nil {
+		return err
+	}
+	if err := s.capabilities(ctx); err != nil {
+		return err
+	}
+	if err := s.first(ctx); err != nil {
+		return fmt.Errorf("a first life: %w", err)
+	}
+	before, err := s.camera.Take()
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(shortTime)
+	for made := 0; made < s.ops && (full() || os.Getenv("TEST_STORM_OPS") != "" || time.Now().Before(end)); made += callsEach * len(s.callers) {
+		if err := s.round(ctx); err != nil {
+			return err
+		}
+		if err := s.look(ctx, false); err != nil {
+			return err
+		}
+	}
+	if err := s.look(ctx, true); err != nil {
+		return err
+	}
+	if err := s.each(ctx, func(ctx context.Context, c *caller) error { return c.leave(ctx) }); err != nil {
+		return err
+	}
+	if err := s.compare(ctx); err != nil {
+		return err
+	}
+	return s.camera.Settles(ctx, before, settleLimit)
+}
+
+// each runs something for all callers at once.
+func (s *site) each(ctx context.Context, do func(context.Context, *caller) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, c := range s.callers {
+		group.Go(func() error { return do(ctx, c) })
+	}
+	return group.Wait()
+}
+
+// round lets all callers call while the reaper kills.
+func (s *site) round(ctx context.Context) error {
+	raging, stop := context.WithCancel(ctx)
+	reaped := make(chan error, 1)
+	go func() { reaped <- s.reaper.rage(raging) }()
+	err := s.each(ctx, func(ctx context.Context, c *caller) error {
+		for range callsEach {
+			if err := c.step(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	stop()
+	return errors.Join(err, <-reaped)
+}
+
+// look settles everything, and compares the driver with the model.
+func (s *site) look(ctx context.Context, all bool) error {
+	s.looks++
+	if err := s.reaper.calm(ctx); err != nil {
+		return err
+	}
+	if err := s.each(ctx, func(ctx context.Context, c *caller) error { return c.rest(ctx, all) }); err != nil {
+		return err
+	}
+	return s.compare(ctx)
+}
+
+func (s *site) calls() (n int) {
+	for _, c := range s.callers {
+		n += c.calls
+	}
+	return n
+}
+
+// report tells what each caller did last.
+func (s *site) report(t *testing.T) {
+	t.Helper()
+	for _, c := range s.callers {
+		t.Logf("caller %d:\n%s", c.number, strings.Join(c.trace, "\n"))
+	}
+}
+
+// capabilities are asked for: a driver is called for what it says that it can do.
+func (s *site) capabilities(ctx context.Context) error {
+	answer, err := s.driver.ControllerGetCapabilities(ctx, &csi.ControllerGetCapabilitiesRequest{})
+	for _, c := range answer.GetCapabilities() {
+		switch c.GetRpc().GetType() {
+		case csi.ControllerServiceCapability_RPC_CREATE_DELETE_SNAPSHOT:
+			s.can.snapshots = true
+		case csi.ControllerServiceCapability_RPC_CLONE_VOLUME:
+			s.can.clones = true
+		case csi.ControllerServiceCapability_RPC_GET_VOLUME:
+			s.can.get = true
+		}
+	}
+	return err
+}
+
+// first makes and deletes one of each: some folders stay for ever.
+func (s *site) first(ctx context.Context) error {
+	c := s.callers[0]
+	o := c.conceive(0, rand.New(rand.NewPCG(0, 0)))
+	for _, q := range []request{c.createVolume(o), c.attach(o, c.random), c.stage(o), c.publish(o)} {
+		if err := c.until(ctx, o, q); err != nil {
+			return err
+		}
+	}
+	if err := c.down(ctx, o); err != nil {
+		return err
+	}
+	if s.can.snapshots {
+		shot := &object{name: "first", worlds: only(world{phase: absent}), src: o, kind: o.kind}
+		shot.snapshot = &harness.Snapshot{Client: s.driver.Client, Name: "first", ID: "first", Volume: o.volume.ID}
+		if err := cmp.Or(c.until(ctx, shot, c.createSnapshot(shot)), c.until(ctx, shot, c.remove(shot))); err != nil {
+			return err
+		}
+	}
+	return c.until(ctx, o, c.remove(o))
+}
