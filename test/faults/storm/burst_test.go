@@ -67,6 +67,8 @@ func (c *caller) together(o *object, random *rand.Rand) []request {
 		{c.remove(o), c.expand(o.twin(), random)},
 		{c.expand(o.twin(), random), c.publish(o), c.nodeExpand(o)},
 		{c.detach(o), c.unstage(o), c.unpublish(o)},
+		{c.modify(o, random), c.modify(o, random), c.get(o)},
+		{c.remove(o), c.modify(o, random)},
 	}
 	return sets[random.IntN(len(sets))]
 }
@@ -120,6 +122,9 @@ func (c *caller) burst(ctx context.Context, o *object, random *rand.Rand) error 
 		return fmt.Errorf("caller %d, call %d: no order of these calls about %s, which may be %v, explains the answers:%s",
 			c.number, c.calls, o.name, before, text)
 	}
-	o.become(next, lost)
+	c.become(o, next, lost)
 	return nil
 }
+
+// codeError is an answer of that code.
+func codeError(code codes.Code) error { return status.Error(code, "as if") }

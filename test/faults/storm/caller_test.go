@@ -179,6 +179,9 @@ func (c *caller) conceive(which int, random *rand.Rand) *object {
 		claim, o.src = c.copyOf(from, random), from
 	}
 	claim.Name = o.name
+	if end := c.ends(random); end != "" && c.can.modify {
+		claim.Mutable = map[string]string{onDelete: end}
+	}
 	o.kind, o.volume = claim, c.prepare(which, claim)
 	c.volumes[which] = o
 	return o

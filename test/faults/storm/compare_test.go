@@ -36,7 +36,7 @@ func (s *site) compare(ctx context.Context) error {
 		if err := s.comparePromises(ctx, volumes, snapshots); err != nil {
 			return err
 		}
-		return s.compareStorage(volumes)
+		return s.compareStorage(len(volumes))
 	})
 }
 
@@ -116,13 +116,17 @@ func (s *site) comparePromises(ctx context.Context, volumes, snapshots map[strin
 }
 
 // compareStorage checks that on the storage there is no more and no less than there should be.
-func (s *site) compareStorage(volumes map[string]world) error {
+func (s *site) compareStorage(volumes int) error {
 	there, err := s.storage.Volumes()
 	if err != nil {
 		return err
 	}
-	if len(there) != len(volumes) {
-		return fmt.Errorf("there are %d volumes, on the storage lie %v", len(volumes), there)
+	archived, err := s.storage.Archived()
+	if err != nil {
+		return err
+	}
+	if !s.kept.explains(retain, len(there)-volumes) || !s.kept.explains(archive, len(archived)) {
+		return fmt.Errorf("there are %d volumes, and %s; on the storage lie %v, archived are %v", volumes, &s.kept, there, archived)
 	}
 	return nil
 }

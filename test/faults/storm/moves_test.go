@@ -16,8 +16,8 @@ func stays(w world, all ...codes.Code) []outcome {
 func becomes(w world) []outcome { return []outcome{{codes.OK, w}} }
 
 // create asks for a volume or snapshot, which then has one of these sizes; none: it can't be made. Refusals are what a copy's source
-// gives reason for.
-func create(sizes []int64, refusals ...codes.Code) move {
+// gives reason for; end is what it is made with.
+func create(sizes []int64, end string, refusals ...codes.Code) move {
 	return move{
 		name: "create",
 		outcomes: func(w world) []outcome {
@@ -27,18 +27,20 @@ func create(sizes []int64, refusals ...codes.Code) move {
 			case deleting:
 				return stays(w, codes.Aborted)
 			case making:
-				return append(becomes(world{phase: ready, size: w.size}), stays(world{phase: absent}, refusals...)...)
+				made := w
+				made.phase = ready
+				return append(becomes(made), stays(world{phase: absent}, refusals...)...)
 			}
 			out := stays(w, refusals...)
 			for _, bytes := range sizes {
-				out = append(out, becomes(world{phase: ready, size: bytes})...)
+				out = append(out, becomes(world{phase: ready, size: bytes, end: end})...)
 			}
 			return out
 		},
 		broken: func(w world) (out []world) {
 			if w.phase == absent {
 				for _, bytes := range sizes {
-					out = append(out, world{phase: making, size: bytes})
+					out = append(out, world{phase: making, size: bytes, end: end})
 				}
 			}
 			return out
@@ -60,9 +62,13 @@ func remove() move {
 	return move{
 		name: "delete",
 		outcomes: func(w world) []outcome {
-			gone := becomes(world{phase: absent})
+			gone := becomes(w.gone())
 			switch {
-			case w.phase != ready:
+			case w.phase == absent:
+				return stays(w, codes.OK)
+			case w.phase == making: // nothing was made, or what was is deleted as it says
+				return append(gone, becomes(world{phase: absent})...)
+			case w.phase == deleting:
 				return gone
 			case w.attached != "" || (w.staged != "" && !w.half):
 				return stays(w, codes.FailedPrecondition)
@@ -245,5 +251,23 @@ func stats() move {
 			return stays(w, codes.NotFound)
 		}
 		return stays(w, codes.OK)
+	}}
+}
+
+// modify says what becomes of a volume's bytes.
+func modify(end string) move {
+	return move{name: "modify to " + end, outcomes: func(w world) []outcome {
+		switch w.phase {
+		case absent:
+			return stays(w, codes.NotFound)
+		case ready:
+			w.end = end
+			return becomes(w)
+		case making:
+			out := stays(w, codes.Unavailable, codes.Aborted, codes.FailedPrecondition)
+			w.end = end
+			return append(out, becomes(w)...)
+		}
+		return stays(w, codes.Aborted, codes.NotFound, codes.FailedPrecondition)
 	}}
 }

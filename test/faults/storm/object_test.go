@@ -102,13 +102,13 @@ func (c *caller) judge(o *object, q request, m move, before worlds, err error, d
 		return fmt.Errorf("caller %d, call %d: %s of %s: %v: %s; it may be %v, which allows %v",
 			c.number, c.calls, m.name, o.name, code, answer, before, m.allowed(before))
 	}
-	o.become(next, lost)
+	c.become(o, next, lost)
 	return nil
 }
 
 // become is what an object may be from now on. A call that was lost leaves it open.
-func (o *object) become(next worlds, lost bool) {
-	o.worlds = next
+func (c *caller) become(o *object, next worlds, lost bool) {
+	o.worlds = c.kept.count(o.worlds, next)
 	if _, sure := next.drift().certain(); sure && !lost {
 		o.pending = nil
 	}
@@ -134,7 +134,11 @@ func (c *caller) source(o *object, least int64) (sizes []int64, refusals []codes
 			refusals = append(refusals, codes.NotFound, codes.FailedPrecondition, codes.Unavailable, codes.Aborted)
 			continue
 		}
-		if inUse := w.attached != "" || w.staged != ""; inUse && !c.instant {
+		if o.kind.Parameters["format"] == "subdirectory" && !c.subvolumes { // copied by none of these file systems
+			refusals = append(refusals, codes.InvalidArgument)
+			continue
+		}
+		if inUse := w.attached != "" || w.staged != ""; inUse && !c.instant(o) {
 			refusals = append(refusals, codes.FailedPrecondition)
 			if !w.half {
 				continue
@@ -154,10 +158,10 @@ func (c *caller) createVolume(o *object) request {
 	return request{
 		move: func() move {
 			if o.src == nil {
-				return create([]int64{o.volume.Bytes})
+				return create([]int64{o.volume.Bytes}, o.volume.Mutable[onDelete])
 			}
 			sizes, refusals := c.source(o.src, o.volume.Bytes)
-			return create(sizes, refusals...)
+			return create(sizes, o.volume.Mutable[onDelete], refusals...)
 		},
 		call: func(ctx context.Context) error { o.inherit(); return o.volume.Create(ctx) },
 		size: func() int64 { return o.volume.Size },
@@ -169,7 +173,7 @@ func (c *caller) createSnapshot(o *object) request {
 	return request{
 		move: func() move {
 			sizes, refusals := c.source(o.src, 0)
-			return create(sizes, refusals...)
+			return create(sizes, "", refusals...)
 		},
 		call: func(ctx context.Context) error { o.inherit(); return c.untilReady(ctx, o) },
 		size: func() int64 { return o.snapshot.Size },

@@ -1,6 +1,7 @@
 package storm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -19,6 +20,11 @@ const mostBytes = 192 * mib
 // claim draws what a new volume is to be.
 func (c *caller) claim(random *rand.Rand) harness.Claim {
 	claim := harness.Claim{Parameters: map[string]string{"datastore": pool}}
+	if c.can.subdirectories && random.IntN(4) == 0 {
+		claim.Parameters["format"], claim.Parameters["quota"] = "subdirectory", "none"
+		claim.Bytes = int64(1+random.IntN(64)) * mib
+		return claim
+	}
 	least := maps.Clone(rows.Filesystems())
 	least["btrfs"] = 256 * mib // what is smaller is made as large
 	kind := []string{"", "", "", "ext4", "ext4", "ext4", "xfs", "btrfs"}[random.IntN(8)]
@@ -52,10 +58,14 @@ func (c *caller) copyOf(from *object, random *rand.Rand) harness.Claim {
 }
 
 func (c *caller) attach(o *object, random *rand.Rand) request {
-	v, mode := o.volume, readWrite
 	if random.IntN(8) == 0 {
-		mode = readOnly
+		return c.attachAs(o, readOnly)
 	}
+	return c.attachAs(o, readWrite)
+}
+
+func (c *caller) attachAs(o *object, mode string) request {
+	v := o.volume
 	return request{move: func() move { return attach(mode) }, call: func(ctx context.Context) error {
 		if mode == readOnly {
 			return v.AttachReadOnly(ctx)
@@ -109,6 +119,28 @@ func (c *caller) nodeExpand(o *object) request {
 	}
 }
 
+const onDelete = "onDelete"
+
+// ends draws what becomes of a volume's bytes: most often nothing is said.
+func (c *caller) ends(random *rand.Rand) string {
+	all := []string{"delete", "retain", "archive", "", "", "", "", ""}
+	return all[random.IntN(len(all))]
+}
+
+// modify draws mutable parameters.
+func (c *caller) modify(o *object, random *rand.Rand) request {
+	v, end := o.volume, cmp.Or(c.ends(random), "delete")
+	if !c.can.modify {
+		return c.validate(o)
+	}
+	return request{move: func() move { return modify(end) }, call: func(ctx context.Context) error {
+		_, err := v.Client.ControllerModifyVolume(ctx, &csi.ControllerModifyVolumeRequest{
+			VolumeId: v.ID, MutableParameters: map[string]string{onDelete: end},
+		})
+		return err
+	}}
+}
+
 func (c *caller) validate(o *object) request {
 	v := o.volume
 	return request{move: func() move { return look("validate") }, call: func(ctx context.Context) error {
@@ -160,6 +192,7 @@ func (c *caller) anyRequest(o *object, random *rand.Rand) func() request {
 		func() request { return c.validate(o) },
 		func() request { return c.get(o) },
 		func() request { return c.stats(o) },
+		func() request { return c.modify(o, random) },
 	}
 	return all[random.IntN(len(all))]
 }

@@ -100,14 +100,15 @@ func (c *caller) measure(ctx context.Context, o *object) error {
 
 // rest settles all that the caller owns, and looks what it holds.
 func (c *caller) rest(ctx context.Context, all bool) error {
+	random := rand.New(rand.NewPCG(c.random.Uint64(), 0)) // one draw, whatever there is to look at
 	for _, o := range c.objects() {
 		if err := c.settle(ctx, o); err != nil {
 			return err
 		}
 	}
 	for _, o := range c.objects() {
-		if o.present() && (all || c.random.IntN(2) == 0) {
-			if err := c.verify(ctx, o); err != nil {
+		if o.present() && (all || random.IntN(2) == 0) {
+			if err := c.verify(ctx, o, random); err != nil {
 				return err
 			}
 		}
@@ -117,9 +118,9 @@ func (c *caller) rest(ctx context.Context, all bool) error {
 
 // verify reads what a volume holds, bringing it up for that where it isn't, or what a snapshot holds from a volume that is restored
 // from it.
-func (c *caller) verify(ctx context.Context, o *object) error {
+func (c *caller) verify(ctx context.Context, o *object, random *rand.Rand) error {
 	if o.snapshot != nil {
-		return c.restore(ctx, o)
+		return c.restore(ctx, o, random)
 	}
 	w, _ := o.worlds.certain()
 	if w.target {
@@ -132,7 +133,7 @@ func (c *caller) verify(ctx context.Context, o *object) error {
 	}
 	up := []request{}
 	if w.attached == "" || w.stale || o.volume.PublishContext == nil {
-		up = append(up, c.detach(o), c.attach(o, rand.New(rand.NewPCG(1, 1))))
+		up = append(up, c.detach(o), c.attach(o, random))
 	}
 	for _, q := range append(up, c.stage(o), c.publish(o)) {
 		if err := c.until(ctx, o, q); err != nil {
@@ -162,9 +163,10 @@ func (c *caller) down(ctx context.Context, o *object) error {
 }
 
 // restore makes a volume from a snapshot, reads it, and deletes it.
-func (c *caller) restore(ctx context.Context, from *object) error {
-	claim := c.copyOf(from, c.random)
+func (c *caller) restore(ctx context.Context, from *object, random *rand.Rand) error {
+	claim := c.copyOf(from, random)
 	c.made++
+	claim.Mutable = nil
 	claim.Name = fmt.Sprintf("look-%d-%d", c.number, c.made)
 	o := &object{
 		name: claim.Name, worlds: only(world{phase: absent}), src: from, kind: claim, volume: c.prepare(len(c.volumes), claim),
@@ -172,7 +174,10 @@ func (c *caller) restore(ctx context.Context, from *object) error {
 	if err := c.until(ctx, o, c.createVolume(o)); err != nil {
 		return err
 	}
-	if err := c.verify(ctx, o); err != nil {
+	if !o.present() {
+		return fmt.Errorf("caller %d: %s can't be restored: it may be %v", c.number, from.name, o.worlds)
+	}
+	if err := c.verify(ctx, o, random); err != nil {
 		return err
 	}
 	from.holds = o.holds

@@ -77,9 +77,18 @@ type site struct {
 	callers []*caller
 	ops     int
 	looks   int
-	// instant tells that copies are made of what is in use.
-	instant bool
-	can     struct{ snapshots, clones, get bool }
+	kept    kept
+	can     struct{ snapshots, clones, get, modify, subdirectories bool }
+	// reflinks tells that images are copied while they are in use, subvolumes that sub-directories are.
+	reflinks, subvolumes bool
+}
+
+// instant tells whether an object can be copied while it is in use.
+func (s *site) instant(o *object) bool {
+	if o.kind.Parameters["format"] == "subdirectory" {
+		return s.subvolumes
+	}
+	return s.reflinks
 }
 
 func newSite(t *testing.T, row rows.Row, seed, turn uint64) *site {
@@ -90,7 +99,7 @@ func newSite(t *testing.T, row rows.Row, seed, turn uint64) *site {
 	}
 	s := &site{
 		storage: row.Setup(t), ops: number("TEST_STORM_OPS", ops),
-		instant: !strings.HasSuffix(row.Name(), "-ext4"),
+		reflinks: !strings.HasSuffix(row.Name(), "-ext4"), subvolumes: strings.HasSuffix(row.Name(), "-btrfs"),
 	}
 	document := s.storage.Datastore(pool).With(400, "capacity", "overcommitPercent")
 	s.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{document}, Metrics: true})
@@ -161,6 +170,9 @@ func (s *site) storm(ctx context.Context) error {
 	if err := s.compare(ctx); err != nil {
 		return err
 	}
+	if err := s.kept.sweep(s.storage); err != nil {
+		return err
+	}
 	return s.camera.Settles(ctx, before, settleLimit)
 }
 
@@ -228,8 +240,17 @@ func (s *site) capabilities(ctx context.Context) error {
 			s.can.clones = true
 		case csi.ControllerServiceCapability_RPC_GET_VOLUME:
 			s.can.get = true
+		case csi.ControllerServiceCapability_RPC_MODIFY_VOLUME:
+			s.can.modify = true
 		}
 	}
+	if err != nil {
+		return err
+	}
+	capacity, err := s.driver.GetCapacity(ctx, &csi.GetCapacityRequest{
+		Parameters: map[string]string{"datastore": pool, "format": "subdirectory", "quota": "none"},
+	})
+	s.can.subdirectories = capacity.GetAvailableCapacity() > 0
 	return err
 }
 

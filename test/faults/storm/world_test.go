@@ -40,6 +40,8 @@ type world struct {
 	left bool
 	// target tells that it is published.
 	target bool
+	// end is what becomes of its bytes when it is deleted ("" is what the datastore does), or became of them.
+	end string
 }
 
 func (w world) String() string {
@@ -58,8 +60,14 @@ func (w world) String() string {
 	if w.target {
 		text += " published"
 	}
+	if w.end != "" {
+		text += " " + w.end
+	}
 	return text
 }
+
+// gone is a volume after its deletion.
+func (w world) gone() world { return world{phase: absent, end: w.end} }
 
 func (w world) unstaged() world {
 	w.staged, w.half, w.left = "", false, false
@@ -122,7 +130,7 @@ func (s worlds) drift() worlds {
 			made.phase = ready
 			out[made] = true
 		case w.phase == deleting:
-			out[world{phase: absent}] = true
+			out[w.gone()] = true
 		case (w.half || w.left) && !w.target:
 			out[w.unstaged()] = true
 		}

@@ -1,0 +1,91 @@
+package storm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
+)
+
+const (
+	retain  = "retain"
+	archive = "archive"
+)
+
+// kept counts the deleted volumes whose bytes stay on the storage, by what was asked for. Where a call was lost it may not be known
+// what became of a volume: such are counted as possible.
+type kept struct {
+	mu             sync.Mutex
+	sure, possible map[string]int
+}
+
+// count looks at what became of a volume. It returns the states after it, in which what was counted is forgotten.
+func (k *kept) count(before, next worlds) worlds {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.sure == nil {
+		k.sure, k.possible = map[string]int{}, map[string]int{}
+	}
+	ended := map[string]bool{} // how it may have ended
+	gone := true
+	for w := range next {
+		gone = gone && w.phase == absent
+	}
+	if !gone {
+		// Where it may have been gone, and surely isn't now, it may have been made anew.
+		if next.some(func(w world) bool { return w.phase == absent }) {
+			return next
+		}
+		for w := range before {
+			if w.phase == absent && w.end != "" {
+				k.possible[w.end]++
+			}
+		}
+		return next
+	}
+	for w := range next {
+		ended[w.end] = true
+	}
+	for end := range ended {
+		switch {
+		case end == "":
+		case len(ended) == 1:
+			k.sure[end]++
+		default:
+			k.possible[end]++
+		}
+	}
+	return only(world{phase: absent})
+}
+
+// explains tells whether so many can have been kept.
+func (k *kept) explains(end string, there int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return there >= k.sure[end] && there <= k.sure[end]+k.possible[end]
+}
+
+func (k *kept) String() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return fmt.Sprintf("%d retained and %d archived (or up to %d and %d more)", k.sure[retain], k.sure[archive], k.possible[retain], k.possible[archive])
+}
+
+// sweep removes what was kept, as an administrator does.
+func (k *kept) sweep(storage rows.Storage) error {
+	root := storage.Camera().Files[0]
+	var errs []error
+	for _, folder := range []string{"volumes", "archived"} {
+		entries, err := os.ReadDir(filepath.Join(root, folder))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		for _, e := range entries {
+			errs = append(errs, os.RemoveAll(filepath.Join(root, folder, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
