@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
@@ -65,9 +64,9 @@ func (f *documents) start(ctx context.Context) error {
 		return err
 	}
 	good, bad := f.read()
-	f.valid(bad == nil || len(known) == 0 && errors.Is(bad, errEmpty))
+	f.valid(bad == nil || len(known) == 0 && errors.Is(bad, parts.ErrEmpty))
 	switch {
-	case bad == nil, len(known) == 0 && errors.Is(bad, errEmpty):
+	case bad == nil, len(known) == 0 && errors.Is(bad, parts.ErrEmpty):
 		return f.apply(ctx, good)
 	case len(known) > 0:
 		klog.FromContext(ctx).Error(bad, "The datastores stay as they were: the file is not valid", "file", f.path)
@@ -82,37 +81,8 @@ func (f *documents) start(ctx context.Context) error {
 // read returns the file's valid datastores, and all that is wrong with it.
 func (f *documents) read() ([]*v1alpha1.Datastore, error) {
 	f.seen = f.stamp()
-	in, err := os.Open(f.path)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close() //nolint:errcheck // it was only read
-	docs, err := v1alpha1.DecodeDatastores(in)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.path, err)
-	}
-	if len(docs) == 0 {
-		return nil, errEmpty
-	}
-	var good []*v1alpha1.Datastore
-	var bad []error
-	for _, d := range docs {
-		if d.Err == nil {
-			good = append(good, d.Datastore)
-			continue
-		}
-		name := ""
-		if d.Datastore != nil {
-			name = fmt.Sprintf(" (%q)", d.Datastore.Name)
-		}
-		bad = append(bad, fmt.Errorf("%s, document %d%s: %w", f.path, d.Number, name, d.Err))
-	}
-	return good, errors.Join(bad...)
+	return parts.ReadDocuments(f.path)
 }
-
-// errEmpty is the error of a file without any document. Datastores that are there are not given up for it: it
-// may have been truncated.
-var errEmpty = errors.New("the file has no document at all; was it truncated?")
 
 // reload reads the file again and applies it as a whole, or not at all.
 func (f *documents) reload(ctx context.Context) {
@@ -141,7 +111,7 @@ func (f *documents) apply(ctx context.Context, want []*v1alpha1.Datastore) error
 	var errs []error
 	for _, d := range want {
 		f.inFile[d.Name] = true
-		errs = append(errs, f.put(ctx, d))
+		errs = append(errs, parts.PutDatastore(ctx, f.store.Datastores, d))
 	}
 	for _, d := range known {
 		if !f.inFile[d.Name] {
@@ -167,39 +137,12 @@ func (f *documents) sweep(ctx context.Context) {
 	}
 }
 
-func (f *documents) put(ctx context.Context, d *v1alpha1.Datastore) error {
-	_, err := store.Change(ctx, f.store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
-		if now.Spec.Type != d.Spec.Type {
-			return fault.New(fault.Invalid, "datastore %q is of type %s; it cannot become one of type %s under the same name", d.Name, now.Spec.Type, d.Spec.Type)
-		}
-		if equality.Semantic.DeepEqual(now.Spec, d.Spec) && equality.Semantic.DeepEqual(now.Labels, d.Labels) {
-			return store.Unchanged()
-		}
-		now.Spec, now.Labels = d.Spec, d.Labels
-		return nil
-	})
-	if fault.Is(err, fault.NotFound) {
-		_, err = f.store.Datastores.Create(ctx, &v1alpha1.Datastore{
-			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: "Datastore"},
-			ObjectMeta: metav1.ObjectMeta{Name: d.Name, Labels: d.Labels},
-			Spec:       d.Spec,
-		})
-	}
-	return err
-}
-
-// remove ends a datastore that has no volumes. A volume that is being made meanwhile is refused by its
-// agent, which finds no datastore for it.
+// remove ends a datastore that has no volumes and no snapshots. One that is being made meanwhile is refused by
+// its agent, which finds no datastore for it.
 func (f *documents) remove(ctx context.Context, d *v1alpha1.Datastore) error {
-	volumes, err := f.store.Volumes.List(ctx)
+	has, err := f.lieOn(ctx, d.Name)
 	if err != nil {
 		return err
-	}
-	has := 0
-	for _, v := range volumes {
-		if v.Spec.Datastore == d.Name {
-			has++
-		}
 	}
 	if has == 0 {
 		err := f.store.Datastores.Delete(ctx, d.Name, string(d.UID))
@@ -211,13 +154,34 @@ func (f *documents) remove(ctx context.Context, d *v1alpha1.Datastore) error {
 	if d.Spec.Maintenance == v1alpha1.Cordon {
 		return nil
 	}
-	klog.FromContext(ctx).Info("A datastore is no longer in the file but has volumes: it stays for them and takes no new ones",
-		"datastore", d.Name, "volumes", has)
+	klog.FromContext(ctx).Info("A datastore is no longer in the file but has volumes or snapshots: it stays for them and takes no new ones",
+		"datastore", d.Name, "count", has)
 	_, err = store.Change(ctx, f.store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
 		now.Spec.Maintenance = v1alpha1.Cordon
 		return nil
 	})
 	return err
+}
+
+// lieOn counts what is recorded on a datastore.
+func (f *documents) lieOn(ctx context.Context, name string) (int, error) {
+	volumes, err := f.store.Volumes.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	snapshots, err := f.store.Snapshots.List(ctx)
+	has := 0
+	for _, v := range volumes {
+		if v.Spec.Datastore == name {
+			has++
+		}
+	}
+	for _, s := range snapshots {
+		if s.Spec.Datastore == name {
+			has++
+		}
+	}
+	return has, err
 }
 
 // watch reloads the file whenever it changes, until ctx ends. The folder is watched, not the file: tools

@@ -12,16 +12,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/agent"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
-	"github.com/datastore-csi/datastore-csi/pkg/datastore/directory"
 	"github.com/datastore-csi/datastore-csi/pkg/driver"
-	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/host"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/socket"
 	"github.com/datastore-csi/datastore-csi/pkg/stage"
@@ -30,9 +26,10 @@ import (
 )
 
 const (
-	stateMode = 0o700
 	// measureEvery is how often a pool is measured that nobody changes through the driver.
 	measureEvery = 10 * time.Second
+	// auditEvery is how often what lies on a pool is compared with the records.
+	auditEvery = 10 * time.Minute
 	// patience is how long a pool may take to answer before it counts as one that does not.
 	patience = 5 * time.Second
 	// workers a datastore: mkfs keeps a core busy for a moment, everything else waits for the disk.
@@ -40,9 +37,6 @@ const (
 	// grace is how long running calls may take when the driver ends.
 	grace = 10 * time.Second
 )
-
-// types are the datastore types that the driver serves.
-func types() []datastore.Type { return []datastore.Type{directory.Type()} }
 
 // Run runs the driver until ctx ends. What is staged and published stays so. Errors are about the whole
 // driver; a datastore that cannot be served is none.
@@ -73,51 +67,38 @@ type service struct {
 
 // open reads the state and wires the parts; nothing works yet.
 func open(ctx context.Context, o Options) (*service, error) {
-	state, err := file.MakeRoot(ctx, o.StateDir, stateMode)
-	if err != nil {
-		return nil, fault.Wrap(err, "open the state directory", o.StateDir)
-	}
-	defer state.Close()
-	machine, err := identify(ctx, host.New(host.Config{}), state)
+	state, err := parts.OpenState(ctx, o.StateDir, o.Host, o.ClusterID)
 	if err != nil {
 		return nil, err
 	}
-	db, err := embedded.Open(ctx, embedded.Config{
-		Path:  filepath.Join(o.StateDir, "records.db"),
-		Owner: embedded.Owner{Host: o.Host, MachineID: machine.id}, ClusterID: o.ClusterID,
-		Now: time.Now, NewUID: uuid.NewString,
-	})
-	if err != nil {
-		return nil, err
-	}
-	s := &service{options: o, db: db, store: db.Store(), metrics: newMetrics()}
-	if err := s.wire(ctx, machine); err != nil {
-		return nil, errors.Join(err, db.Close())
+	s := &service{options: o, db: state.DB, store: state.Store(), metrics: newMetrics()}
+	if err := s.wire(ctx, state.Machine); err != nil {
+		return nil, errors.Join(err, state.Close())
 	}
 	return s, nil
 }
 
-func (s *service) wire(ctx context.Context, m machine) error {
+func (s *service) wire(ctx context.Context, m parts.Machine) error {
 	o := s.options
-	loops, err := loop.New(loop.Config{})
+	run := command.New(command.Config{Observe: s.metrics.command})
+	tools, err := parts.Tools(run)
 	if err != nil {
 		return err
 	}
-	run := command.New(command.Config{Observe: s.metrics.command})
 	s.set = datastore.NewSet(datastore.SetConfig{
-		Types: types(), Host: o.Host, MachineID: m.id, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
-		Tools: datastore.Tools{Command: run, Loop: loops, Now: time.Now, NewUUID: uuid.NewString},
+		Types: parts.Types(), Host: o.Host, MachineID: m.ID, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
+		Tools: tools,
 	})
 	s.agent = agent.New(agent.Config{
-		Host: o.Host, MachineID: m.id, BootID: m.bootID, Store: s.store, Set: s.set, Workers: workers,
-		Observe: s.metrics.work, Now: time.Now, Hook: o.Hook,
+		Host: o.Host, MachineID: m.ID, BootID: m.BootID, Store: s.store, Set: s.set, Workers: workers,
+		AuditEvery: auditEvery, Observe: s.metrics.work, Now: time.Now, Hook: o.Hook,
 	})
 	s.controller = controller.New(controller.Config{
-		ClusterID: s.db.ClusterID(), Store: s.store, Types: types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
+		ClusterID: s.db.ClusterID(), Store: s.store, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
 	})
 	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid}
 	s.stager, err = stage.New(ctx, stage.Config{
-		Host: o.Host, BootID: m.bootID, Volumes: s.store.Volumes, Set: s.set, Mounter: mount.New(mount.Config{}),
+		Host: o.Host, BootID: m.BootID, Volumes: s.store.Volumes, Set: s.set, Mounter: mount.New(mount.Config{}),
 		Command: run, Dir: filepath.Join(o.StateDir, "stage"), Hook: o.Hook,
 	})
 	return err
@@ -154,7 +135,7 @@ func (s *service) run(ctx context.Context) error {
 		klog.FromContext(ctx).Info("Serving", "endpoint", s.options.Endpoint, "host", s.options.Host,
 			"cluster", s.db.ClusterID(), "version", s.options.Version)
 		return driver.New(driver.Config{
-			Version: s.options.Version, Types: types(), Controller: s.controller, Stager: s.stager, Host: s.options.Host,
+			Version: s.options.Version, Types: parts.Types(), Controller: s.controller, Stager: s.stager, Host: s.options.Host,
 			MaxVolumes: s.options.MaxVolumesPerNode, Observe: s.metrics.rpc, Hook: s.options.Hook,
 		}).Serve(ctx, l, grace)
 	})
