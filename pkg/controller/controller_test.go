@@ -1,169 +1,18 @@
 package controller_test
 
 import (
-	"context"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
-	"github.com/datastore-csi/datastore-csi/pkg/store/embedded"
 )
-
-const (
-	gib  = int64(1 << 30)
-	node = "node-1"
-)
-
-func testType() datastore.Type {
-	return datastore.Type{Name: "test", Capabilities: func(v1alpha1.DatastoreSpec) datastore.Capabilities {
-		return datastore.Capabilities{
-			AccessTypes: []v1alpha1.AccessType{v1alpha1.Filesystem, v1alpha1.Block}, Formats: []v1alpha1.VolumeFormat{v1alpha1.FormatImage},
-			Provisioning: []v1alpha1.Provisioning{v1alpha1.Thin}, Filesystems: []string{"ext4"}, Reach: datastore.ReachHost, Expand: true,
-			Granularity: 4096, MinBytes: func(string) int64 { return 1 << 20 },
-		}
-	}}
-}
-
-// rig is a controller over real records, with a worker that does what the test says.
-type rig struct {
-	*controller.Controller
-	store *store.Store
-}
-
-// worker answers for the agent: it sets the worker's part of a record that wants work.
-type worker func(v *v1alpha1.DatastoreVolume)
-
-func obedient(v *v1alpha1.DatastoreVolume) {
-	w := &v.Status.Worker
-	switch {
-	case v.Spec.Deletion != nil:
-		w.Phase = v1alpha1.Deleted
-	default:
-		w.Phase, w.Size, w.Identity = v1alpha1.Ready, v.Spec.Size, string(v.UID)
-	}
-}
-
-func newRig(t *testing.T, work worker) *rig {
-	t.Helper()
-	db, err := embedded.Open(t.Context(), embedded.Config{
-		Path: filepath.Join(t.TempDir(), "records.db"), Owner: embedded.Owner{Host: node, MachineID: "m"}, Now: time.Now, NewUID: uuid.NewString,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := db.Store()
-	r := &rig{store: s, Controller: controller.New(controller.Config{
-		ClusterID: "c", Store: s, Types: []datastore.Type{testType()}, Now: time.Now, NewUUID: uuid.NewString,
-	})}
-	r.addDatastores(t)
-	if err := r.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		serve(ctx, s, work)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return r
-}
-
-func (r *rig) addDatastores(t *testing.T) {
-	t.Helper()
-	h := &v1alpha1.DatastoreHost{ObjectMeta: metav1.ObjectMeta{Name: node}}
-	h.Status.Pools = map[string]v1alpha1.PoolStatus{}
-	for name, bytes := range map[string]int64{"small": 2 * gib, "large": 10 * gib} {
-		d := &v1alpha1.Datastore{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"size": name}}, Spec: v1alpha1.DatastoreSpec{Type: "test"}}
-		if _, err := r.store.Datastores.Create(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		h.Status.Pools[name] = v1alpha1.PoolStatus{Health: v1alpha1.Healthy, Promisable: v1alpha1.Bytes(bytes), Total: v1alpha1.Bytes(bytes)}
-	}
-	if _, err := r.store.Hosts.Create(t.Context(), h); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func serve(ctx context.Context, s *store.Store, work worker) {
-	watch, err := s.Volumes.Watch(ctx, "")
-	if err != nil {
-		return
-	}
-	defer watch.Close()
-	for {
-		e, err := watch.Next(ctx)
-		if err != nil {
-			return
-		}
-		if e.Record == nil {
-			continue
-		}
-		_, _ = store.ChangeStatus(ctx, s.Volumes, e.Name, func(v *v1alpha1.DatastoreVolume) error { // a record that is gone is no matter
-			before := v.Status.Worker
-			work(v)
-			if v.Status.Worker.Phase == before.Phase && v.Status.Worker.Size.Cmp(before.Size) == 0 && v.Status.Worker.Failure == before.Failure {
-				return store.Unchanged()
-			}
-			return nil
-		})
-	}
-}
-
-func ask(name string, bytes int64, parameters ...string) controller.CreateRequest {
-	q := controller.CreateRequest{
-		Name: name, Range: controller.Range{Required: bytes}, Parameters: map[string]string{},
-		Access: v1alpha1.VolumeAccess{Type: v1alpha1.Filesystem, Modes: []string{"SINGLE_NODE_WRITER"}},
-	}
-	for i := 0; i+1 < len(parameters); i += 2 {
-		q.Parameters[parameters[i]] = parameters[i+1]
-	}
-	return q
-}
-
-func (r *rig) create(t *testing.T, q controller.CreateRequest) *v1alpha1.DatastoreVolume {
-	t.Helper()
-	v, err := r.Create(t.Context(), q)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-func (r *rig) gone(t *testing.T, id string) {
-	t.Helper()
-	if _, err := r.Get(t.Context(), id); !fault.Is(err, fault.NotFound) {
-		t.Errorf("volume %q is still there: %v", id, err)
-	}
-}
-
-func want(t *testing.T, err error, k fault.Kind, says ...string) {
-	t.Helper()
-	if !fault.Is(err, k) {
-		t.Errorf("got %v (%v), want %v", err, fault.KindOf(err), k)
-		return
-	}
-	for _, s := range says {
-		if !strings.Contains(err.Error(), s) {
-			t.Errorf("%q does not say %q", err, s)
-		}
-	}
-}
 
 func TestCreateIsIdempotentAndCompares(t *testing.T) {
 	r := newRig(t, obedient)
