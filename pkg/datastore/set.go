@@ -46,7 +46,7 @@ func NewSet(c SetConfig) *Set {
 // the record holds of the pool, or "" where it never held one. A datastore that is not for this host is
 // removed.
 func (s *Set) Apply(ctx context.Context, d *v1alpha1.Datastore, poolUUID string) {
-	if !serves(d, s.config.Host) {
+	if !Serves(d, s.config.Host) {
 		s.Remove(d.Name)
 		return
 	}
@@ -68,7 +68,8 @@ func (s *Set) Apply(ctx context.Context, d *v1alpha1.Datastore, poolUUID string)
 	})
 }
 
-func serves(d *v1alpha1.Datastore, host string) bool {
+// Serves tells whether a host is among those that have a datastore.
+func Serves(d *v1alpha1.Datastore, host string) bool {
 	return len(d.Spec.Hosts) == 0 || slices.Contains(d.Spec.Hosts, host)
 }
 

@@ -1,0 +1,64 @@
+package recover
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/datastore-csi/datastore-csi/cmd/parts"
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+)
+
+// show prints a plan, and what it comes to.
+func show(out io.Writer, looks []parts.Look, plan []entry, applied bool) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	var text strings.Builder
+	line := func(cells ...string) { fmt.Fprintln(&text, strings.Join(cells, "\t")) }
+	line("WHAT", "KIND", "NAME", "DATASTORE", "SIZE", "LOCATION", "NOTE")
+	for _, l := range looks {
+		if l.Err != nil {
+			line("not read", "datastore", l.Datastore.Name, l.Datastore.Name, "-", "-", l.Err.Error())
+		}
+	}
+	counts := map[verdict]int{}
+	for _, e := range plan {
+		counts[e.verdict]++
+		kind := "volume"
+		if e.found.Volume.Snapshot {
+			kind = "snapshot"
+		}
+		note := e.why
+		if e.used {
+			note = strings.TrimPrefix(note+"; in use on this host", "; ")
+		}
+		size := v1alpha1.Bytes(e.found.Volume.Bytes)
+		line(string(e.verdict), kind, e.found.Volume.ID, e.on, size.String(), e.found.Location, note)
+	}
+	line()
+	if _, err := io.WriteString(w, text.String()); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, summary(counts, applied))
+	return err
+}
+
+func summary(counts map[verdict]int, applied bool) string {
+	words := []string{}
+	for _, v := range []verdict{keep, retained, archived, remainder, foreign, unclear} {
+		if counts[v] > 0 {
+			words = append(words, fmt.Sprintf("%d %s", counts[v], v))
+		}
+	}
+	others := ""
+	if len(words) > 0 {
+		others = "; left as they are: " + strings.Join(words, ", ")
+	}
+	if applied {
+		return fmt.Sprintf("%d recovered%s.", counts[restore], others)
+	}
+	return fmt.Sprintf("%d can be recovered%s. Nothing was written: --apply writes their records.", counts[restore], others)
+}
