@@ -42,7 +42,7 @@ func (s *Stager) expand(ctx context.Context, id, path string, required int64) (i
 	if opened.Bytes < required {
 		return 0, fault.New(fault.Precondition, "its device has %d bytes, %d are required; expand it on its storage first (ControllerExpandVolume)", opened.Bytes, required)
 	}
-	if r.Access == v1alpha1.Block {
+	if r.Access == v1alpha1.Block || opened.Dir != "" {
 		return opened.Bytes, nil
 	}
 	if r.ReadOnly {
@@ -108,7 +108,7 @@ func (s *Stager) Stats(ctx context.Context, id, path string) (Stats, error) {
 		bytes, err := blockdev.Size(r.Device)
 		return Stats{Block: true, TotalBytes: bytes}, fault.Wrap(err, "measure volume", id)
 	}
-	u, err := filesystem.Stat(path)
+	u, err := usage(r, path)
 	return Stats{
 		TotalBytes: u.TotalBytes, UsedBytes: u.UsedBytes, AvailableBytes: u.AvailableBytes,
 		TotalInodes: u.TotalInodes, UsedInodes: u.UsedInodes, AvailableInodes: u.FreeInodes,

@@ -81,20 +81,21 @@ func (s *Stager) publish(ctx context.Context, q PublishRequest) error {
 func (s *Stager) publishable(r *record, q PublishRequest) (target, error) {
 	var none target
 	switch {
-	case r == nil || r.BootID != s.config.BootID || r.Device == "":
+	case r == nil || r.BootID != s.config.BootID || !r.reached():
 		return none, fault.New(fault.Precondition, "it is not staged on host %q; stage it first", s.config.Host)
 	case r.Path != q.StagingPath:
 		return none, fault.New(fault.Precondition, "it is staged at %s, not at %s", r.Path, q.StagingPath)
 	case r.Access != q.Access:
 		return none, fault.New(fault.Invalid, "it is staged for access %s, not %s", r.Access, q.Access)
-	case q.Filesystem != "" && r.Access == v1alpha1.Filesystem && q.Filesystem != r.Filesystem:
-		return none, fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, q.Filesystem)
 	case q.Path == r.Path || strings.HasPrefix(q.Path, r.Path+"/"):
 		return none, fault.New(fault.Invalid, "the target path %s lies in the staging path", q.Path)
 	}
 	want := target{ReadOnly: q.ReadOnly || r.ReadOnly || readOnlyModes[q.Mode]}
 	if r.Access == v1alpha1.Block {
 		return want, nil
+	}
+	if err := r.has(q.Filesystem); err != nil {
+		return none, err
 	}
 	// The staged mount has its options; those given here must be allowed ones all the same.
 	options, err := filesystem.MountOptions(filesystem.Type(r.Filesystem), q.MountFlags)

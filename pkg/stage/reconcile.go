@@ -71,7 +71,7 @@ func (s *Stager) reconcile(ctx context.Context, id string) error {
 
 // whole tells whether a volume is staged completely in this boot and still attached to this host.
 func (s *Stager) whole(ctx context.Context, r *record) (bool, error) {
-	if r.BootID != s.config.BootID || r.Device == "" {
+	if r.BootID != s.config.BootID || !r.reached() {
 		return false, nil
 	}
 	v, err := s.config.Volumes.Get(ctx, r.ID)

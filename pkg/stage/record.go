@@ -44,6 +44,11 @@ type record struct {
 	// Device and its number, once the volume was reached.
 	Device string `json:"device,omitempty"`
 	Number uint64 `json:"number,omitempty"`
+	// Dir of a volume that is a directory, and what the kernel knows it by, once it was reached.
+	Dir  string  `json:"dir,omitempty"`
+	Tree file.ID `json:"tree,omitzero"`
+	// Frozen tells that its file system is, or is about to be, frozen for an instant.
+	Frozen bool `json:"frozen,omitempty"`
 	// Targets are the paths at which the volume is, or is about to be, published.
 	Targets map[string]target `json:"targets,omitempty"`
 }
@@ -52,6 +57,14 @@ type record struct {
 type target struct {
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Number   uint64 `json:"number,omitempty"`
+}
+
+// reached tells whether it is known what the volume is on this host.
+func (r *record) reached() bool { return r.Device != "" || r.Dir != "" }
+
+// forget makes the record one of a volume that was not reached.
+func (r *record) forget() {
+	r.Targets, r.Device, r.Number, r.Dir, r.Tree = nil, "", 0, "", file.ID{}
 }
 
 func (r *record) volume() datastore.Volume {

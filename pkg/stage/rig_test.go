@@ -88,7 +88,7 @@ func (r *rig) must(err error) {
 func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
 
 // volume makes a volume that is attached to the node, and its staging path.
-func (r *rig) volume(id string, access v1alpha1.AccessType) *v1alpha1.DatastoreVolume {
+func (r *rig) volume(id string, access v1alpha1.AccessType, alter ...func(*v1alpha1.DatastoreVolumeSpec)) *v1alpha1.DatastoreVolume {
 	r.t.Helper()
 	v := &v1alpha1.DatastoreVolume{ObjectMeta: metav1.ObjectMeta{Name: id}, Spec: v1alpha1.DatastoreVolumeSpec{
 		Name: id, Datastore: "d", ClusterID: "c", Size: v1alpha1.Bytes(32 * mib), Provisioning: v1alpha1.Thin, Format: v1alpha1.FormatImage,
@@ -97,6 +97,9 @@ func (r *rig) volume(id string, access v1alpha1.AccessType) *v1alpha1.DatastoreV
 	}}
 	if access == v1alpha1.Filesystem {
 		v.Spec.Filesystem = &v1alpha1.FilesystemSpec{Type: "ext4", UUID: uuid.NewString()}
+	}
+	for _, a := range alter {
+		a(&v.Spec)
 	}
 	v, err := r.store.Volumes.Create(r.t.Context(), v)
 	r.must(err)
@@ -112,6 +115,14 @@ func (r *rig) volume(id string, access v1alpha1.AccessType) *v1alpha1.DatastoreV
 	r.made = append(r.made, id)
 	r.must(os.Mkdir(r.path(id), 0o750))
 	return v
+}
+
+// tree makes a volume that is a directory.
+func (r *rig) tree(id string) *v1alpha1.DatastoreVolume {
+	r.t.Helper()
+	return r.volume(id, v1alpha1.Filesystem, func(s *v1alpha1.DatastoreVolumeSpec) {
+		s.Format, s.Filesystem, s.Quota = v1alpha1.FormatSubdirectory, nil, v1alpha1.QuotaNone
+	})
 }
 
 func (r *rig) request(id string, access v1alpha1.AccessType) Request {

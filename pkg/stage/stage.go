@@ -49,7 +49,13 @@ func (s *Stager) stage(ctx context.Context, q Request) error {
 			return err
 		}
 		// What is staged and published stays known as such, whatever becomes of this call.
-		r.Targets, r.Device, r.Number = old.Targets, old.Device, old.Number
+		r.Targets, r.Device, r.Number, r.Dir, r.Tree = old.Targets, old.Device, old.Number, old.Dir, old.Tree
+	}
+	if v.Spec.Format == v1alpha1.FormatSubdirectory {
+		// Nothing comes to be on the host by that, so the record is written once.
+		if err := s.find(ctx, v, r); err != nil {
+			return err
+		}
 	}
 	if err := s.announce(ctx, v, r, old == nil); err != nil {
 		return err
@@ -88,16 +94,29 @@ func (s *Stager) plan(v *v1alpha1.DatastoreVolume, q Request) (*record, error) {
 		BootID: s.config.BootID, Generation: a.Generation, Path: q.Path, Access: q.Access, Mode: q.Mode,
 		ReadOnly: a.ReadOnly || readOnlyModes[q.Mode],
 	}
-	if v.Spec.Filesystem == nil {
+	if r.Access == v1alpha1.Block {
 		return r, nil
 	}
-	r.Filesystem = v.Spec.Filesystem.Type
-	if q.Filesystem != "" && q.Filesystem != r.Filesystem {
-		return nil, fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, q.Filesystem)
+	if v.Spec.Filesystem != nil {
+		r.Filesystem = v.Spec.Filesystem.Type
+	}
+	if err := r.has(q.Filesystem); err != nil {
+		return nil, err
 	}
 	r.Options, err = mountOptions(filesystem.Type(r.Filesystem), q.MountFlags, r.ReadOnly)
 	r.ReadOnly = r.ReadOnly || slices.Contains(r.Options, "ro")
 	return r, err
+}
+
+// has refuses a file system that the volume does not have; "" is any.
+func (r *record) has(name string) error {
+	switch {
+	case name == "" || name == r.Filesystem:
+		return nil
+	case r.Filesystem == "":
+		return fault.New(fault.Invalid, "it is a sub-directory and has no file system of its own, %s neither; leave the type out", name)
+	}
+	return fault.New(fault.Invalid, "it has file system %s, not %s", r.Filesystem, name)
 }
 
 // readOnlyModes are the access modes that allow no writer.
@@ -149,7 +168,7 @@ func (s *Stager) stagedAlready(ctx context.Context, old, want *record) (bool, er
 	case old.ReadOnly != want.ReadOnly || !slices.Equal(old.Options, want.Options):
 		return false, fault.New(fault.Exists, "it is staged at %s with options %v, read-only %t; unstage it before it is staged with options %v, read-only %t",
 			old.Path, old.Options, old.ReadOnly, want.Options, want.ReadOnly)
-	case old.Generation != want.Generation || old.Device == "":
+	case old.Generation != want.Generation || !old.reached():
 		return false, nil
 	case old.Access == v1alpha1.Block:
 		return true, nil
@@ -174,7 +193,7 @@ func (s *Stager) forget(ctx context.Context, old *record) error {
 	if err := s.undo(ctx, old); err != nil {
 		return err
 	}
-	old.Targets, old.Device, old.Number = nil, "", 0
+	old.forget()
 	return nil
 }
 
@@ -212,6 +231,9 @@ func (s *Stager) announce(ctx context.Context, v *v1alpha1.DatastoreVolume, r *r
 
 // reach opens the volume and mounts it.
 func (s *Stager) reach(ctx context.Context, v *v1alpha1.DatastoreVolume, r *record) error {
+	if r.Dir != "" {
+		return s.bindTree(ctx, r)
+	}
 	// A file system on a read-only attachment is mounted read-only, but its journal may have to be
 	// replayed for that: only a raw device is made read-only itself.
 	opened, err := s.open(ctx, v, r.ReadOnly && r.Access == v1alpha1.Block)
@@ -234,17 +256,9 @@ func (s *Stager) reach(ctx context.Context, v *v1alpha1.DatastoreVolume, r *reco
 }
 
 func (s *Stager) mount(ctx context.Context, v *v1alpha1.DatastoreVolume, r *record, opened datastore.Opened) error {
-	p, err := s.config.Mounter.Inspect(ctx, r.Path)
-	switch {
-	case err != nil:
+	there, err := s.vacant(ctx, r)
+	if there || err != nil {
 		return err
-	case p.IsMount:
-		if ours, err := s.owns(ctx, r, r.Path, p); ours || err != nil {
-			return err
-		}
-		return fault.New(fault.Precondition, "something else is mounted at the staging path %s; unmount it", r.Path)
-	case !p.IsDir:
-		return fault.New(fault.Precondition, "the staging path %s is no directory", r.Path)
 	}
 	signature, err := s.verify(ctx, opened, v.Spec.Filesystem)
 	if err != nil {
@@ -264,11 +278,11 @@ func (s *Stager) mount(ctx context.Context, v *v1alpha1.DatastoreVolume, r *reco
 			return err
 		}
 	}
-	// While nothing is mounted here, nobody shall write into the directory below.
-	if err := s.config.Mounter.SetMode(ctx, r.Path, 0); err != nil {
-		return err
-	}
 	options := r.Options
+	if t == filesystem.XFS {
+		// A copy has the UUID of what it was made from, and both may be mounted here.
+		options = append(slices.Clone(options), "nouuid")
+	}
 	if opened.Discard && !r.ReadOnly && !slices.Contains(options, "nodiscard") {
 		options = append(slices.Clone(options), "discard")
 	}

@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"sync"
 
@@ -81,8 +82,11 @@ func (s *Stager) get(ctx context.Context, id string) (*v1alpha1.DatastoreVolume,
 
 // owns tells whether what is mounted at a path is the staged volume's file system.
 func (s *Stager) owns(ctx context.Context, r *record, path string, p mount.Point) (bool, error) {
-	if !p.IsMount || r.Device == "" || r.BootID != s.config.BootID {
+	if !p.IsMount || !r.reached() || r.BootID != s.config.BootID {
 		return false, nil
+	}
+	if r.Dir != "" {
+		return r.isTree(p), nil
 	}
 	if p.Dev == r.Number {
 		return true, nil
@@ -123,8 +127,8 @@ func (s *Stager) open(ctx context.Context, v *v1alpha1.DatastoreVolume, readOnly
 		return opened, err
 	}
 	if opened.Identity != v.Status.Worker.Identity {
-		return opened, fault.New(fault.Precondition, "device %s has identity %q, the volume's is %q; it is left alone",
-			opened.Device, opened.Identity, v.Status.Worker.Identity)
+		return opened, fault.New(fault.Precondition, "%s has identity %q, the volume's is %q; it is left alone",
+			cmp.Or(opened.Device, opened.Dir), opened.Identity, v.Status.Worker.Identity)
 	}
 	return opened, nil
 }

@@ -78,7 +78,7 @@ func (s *Stager) undo(ctx context.Context, r *record) error {
 	if err != nil {
 		return err
 	}
-	if ours || (p.Corrupted && r.BootID == s.config.BootID && r.Device != "") {
+	if ours || (p.Corrupted && r.BootID == s.config.BootID && r.reached()) {
 		if err := s.config.Mounter.Unmount(ctx, r.Path); err != nil {
 			return err
 		}

@@ -21,6 +21,9 @@ type BindOptions struct {
 	// nosymfollow, noatime, nodiratime, relatime, strictatime. Others are fault.Invalid. A device
 	// node can't be opened where nodev holds.
 	Attributes []string
+	// Private keeps the new mount out of the source's peer group: what is mounted below one of them isn't seen
+	// below the other.
+	Private bool
 	// Verify, if set, judges the source by the descriptor that is bound; its error ends the call.
 	Verify func(Point) error
 }

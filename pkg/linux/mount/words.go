@@ -112,5 +112,9 @@ func (o BindOptions) attr() (unix.MountAttr, error) {
 	if o.ReadOnly {
 		w.set |= unix.MOUNT_ATTR_RDONLY
 	}
-	return unix.MountAttr{Attr_set: w.set, Attr_clr: w.clear}, nil
+	attr := unix.MountAttr{Attr_set: w.set, Attr_clr: w.clear}
+	if o.Private {
+		attr.Propagation = unix.MS_PRIVATE
+	}
+	return attr, nil
 }
