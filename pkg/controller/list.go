@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"sort"
 	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
@@ -34,10 +35,14 @@ func paged[R, T any](all []R, token string, max int, choose func(R) (id string, 
 	if token != "" && (!ok || CheckID(after) != nil) {
 		return page, fault.New(fault.Busy, "starting token %.100q is not one of ours; list from the beginning", token)
 	}
+	from := sort.Search(len(all), func(i int) bool {
+		id, _, _ := choose(all[i])
+		return id > after
+	})
 	last := ""
-	for _, r := range all {
+	for _, r := range all[from:] {
 		id, entry, ok := choose(r)
-		if id <= after || !ok {
+		if !ok {
 			continue
 		}
 		if max > 0 && len(page.Entries) == max {

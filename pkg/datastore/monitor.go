@@ -11,8 +11,13 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
-// settle is how long a monitor waits after it was woken, so that a burst of changes is measured once.
-const settle = 300 * time.Millisecond
+const (
+	// settle is how long a monitor waits at least after it was woken, so that a burst of changes is measured once.
+	settle = 300 * time.Millisecond
+	// rest bounds the share of time for which a pool is measured where changes don't end: a monitor that is woken
+	// waits so many times as long as the last measurement took.
+	rest = 20
+)
 
 // monitor opens and measures one pool.
 type monitor struct {
@@ -79,17 +84,20 @@ func (m *monitor) await(ctx context.Context) {
 func (m *monitor) run(ctx context.Context) {
 	once := sync.OnceFunc(func() { close(m.first) })
 	for {
+		began := m.set.config.Tools.Now()
 		m.measure(ctx)
+		took := m.set.config.Tools.Now().Sub(began)
 		once()
 		m.set.tell()
-		if !m.pause(ctx) {
+		if !m.pause(ctx, max(settle, min(rest*took, m.set.config.Interval))) {
 			return
 		}
 	}
 }
 
-// pause waits for the next measurement and tells whether there is one.
-func (m *monitor) pause(ctx context.Context) bool {
+// pause waits for the next measurement and tells whether there is one. After it was woken it waits for that long, so
+// that a burst of changes is measured once.
+func (m *monitor) pause(ctx context.Context, settled time.Duration) bool {
 	interval := time.NewTimer(m.set.config.Interval)
 	defer interval.Stop()
 	select {
@@ -99,7 +107,7 @@ func (m *monitor) pause(ctx context.Context) bool {
 		return true
 	case <-m.kick:
 	}
-	burst := time.NewTimer(settle)
+	burst := time.NewTimer(settled)
 	defer burst.Stop()
 	select {
 	case <-ctx.Done():
