@@ -82,6 +82,10 @@ func (c *Controller) understand(ctx context.Context, q CreateRequest) (request, 
 	if r.demand.capable, err = c.capable(ctx); err != nil {
 		return r, err
 	}
+	at := slices.IndexFunc(r.candidates, func(c candidate) bool { return c.datastore.Name == from.datastore })
+	if r.demand.size, err = from.size(q.Range, r.candidates[at].capabilities); err != nil {
+		return r, err
+	}
 	r.candidates = slices.DeleteFunc(r.candidates, func(c candidate) bool {
 		return c.datastore.Name != from.datastore || (c.host != "" && c.host != from.host)
 	})
@@ -120,7 +124,6 @@ func (d *demand) copyOf(from *origin, newUUID func() string) {
 	d.source = from
 	d.volume.Format = from.format
 	d.volume.Filesystem = from.copyOfFilesystem(newUUID)
-	d.size.Required = max(d.size.Required, from.bytes)
 }
 
 func datastoresOf(candidates []candidate) []string {

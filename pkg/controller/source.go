@@ -116,7 +116,7 @@ func (o *origin) whole() error {
 }
 
 // takes says how a request can't be a copy of it: a copy has the access type, the file system and the format of
-// its source, lies on its datastore, and is no smaller.
+// its source, and lies on its datastore.
 func (o *origin) takes(q CreateRequest, p parameters, w wish, on []string) error {
 	switch {
 	case q.Access.Type != o.access:
@@ -127,12 +127,23 @@ func (o *origin) takes(q CreateRequest, p parameters, w wish, on []string) error
 		return fault.New(fault.Invalid, "%s is of format %s, and a copy of it can't be of format %s", o, o.format, p.format)
 	case !slices.Contains(on, o.datastore):
 		return fault.New(fault.Invalid, "%s lies on datastore %q, and a copy of it can't lie on another; name that one, or none", o, o.datastore)
-	case q.Required > 0 && q.Required < o.bytes:
-		return fault.New(fault.OutOfRange, "%s has %d bytes; a copy of it can't have %d", o, o.bytes, q.Required)
-	case q.Limit > 0 && q.Limit < o.bytes:
-		return fault.New(fault.OutOfRange, "%s has %d bytes; a copy of it can't have %d at most", o, o.bytes, q.Limit)
 	}
 	return nil
+}
+
+// size is the range of sizes that a copy can have where that much is asked for: no smaller than the source. What is
+// asked for is compared as it would be made, since the source's size may have been rounded up from the same.
+func (o *origin) size(asked Range, c datastore.Capabilities) (Range, error) {
+	least := leastBytes(c, datastore.Volume{Format: o.format, Filesystem: o.filesystem})
+	made, ok := roundUp(max(asked.Required, least), c.Granularity)
+	switch {
+	case asked.Required > 0 && ok && made < o.bytes:
+		return asked, fault.New(fault.OutOfRange, "%s has %d bytes; a copy of it can't have %d", o, o.bytes, asked.Required)
+	case asked.Limit > 0 && asked.Limit < o.bytes:
+		return asked, fault.New(fault.OutOfRange, "%s has %d bytes; a copy of it can't have %d at most", o, o.bytes, asked.Limit)
+	}
+	asked.Required = max(asked.Required, o.bytes)
+	return asked, nil
 }
 
 // copyOfFilesystem is the file system of a copy: the source's. The worker gives btrfs another UUID, since the

@@ -23,6 +23,8 @@ func TestACopyLiesWithItsSourceAndIsLikeIt(t *testing.T) {
 		"an image, larger":                  {ask("v", gib, "datastore", "small"), ask("c", gib+1), gib + 4096, true},
 		"an image, by the datastore's name": {ask("v", gib, "datastore", "small"), ask("c", gib, "datastore", "small"), gib, true},
 		"an image, by a selector":           {ask("v", gib, "datastore", "small"), ask("c", gib, "datastoreSelector", "size in (small, large)"), gib, true},
+		"an image that was rounded up":      {ask("v", gib+1, "datastore", "small"), ask("c", gib+1), gib + 4096, true},
+		"an image below the least":          {ask("v", 5, "datastore", "small"), ask("c", 5), 1 << 20, true},
 		"btrfs gets another UUID":           {ask("v", gib, "datastore", "small", "csi.storage.k8s.io/fstype", "btrfs"), ask("c", gib), gib, false},
 	} {
 		for _, kind := range []v1alpha1.SourceKind{v1alpha1.SourceVolume, v1alpha1.SourceSnapshot} {
@@ -86,6 +88,7 @@ func TestACopyThatCantBeIsRefused(t *testing.T) {
 		"on another datastore":     {nil, parameter("datastore", "small"), fault.Invalid, []string{`"large"`}},
 		"on others by selector":    {nil, parameter("datastoreSelector", "size=small"), fault.Invalid, []string{`"large"`}},
 		"smaller":                  {nil, func(q *controller.CreateRequest) { q.Required = gib / 2 }, fault.OutOfRange, []string{fmt.Sprint(gib)}},
+		"one step smaller":         {nil, func(q *controller.CreateRequest) { q.Required = gib - 4096 }, fault.OutOfRange, []string{fmt.Sprint(gib)}},
 		"with a smaller limit":     {nil, func(q *controller.CreateRequest) { q.Range = controller.Range{Limit: gib / 2} }, fault.OutOfRange, []string{fmt.Sprint(gib)}},
 		"for another host":         {nil, func(q *controller.CreateRequest) { q.Requisite = []string{"node-9"} }, fault.Exhausted, []string{"source", node, "node-9"}},
 		"where there is no room":   {nil, func(q *controller.CreateRequest) { q.Required = 10 * gib }, fault.Exhausted, []string{"large"}},
