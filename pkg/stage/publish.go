@@ -206,6 +206,11 @@ func (s *Stager) unpublish(ctx context.Context, id, path string) error {
 		return err
 	}
 	if r == nil {
+		if r, err = s.lost(ctx, id, "", path); err != nil {
+			return err
+		}
+	}
+	if r == nil {
 		r = &record{ID: id}
 	}
 	if path == r.Path {
@@ -228,7 +233,7 @@ func (s *Stager) unpublish(ctx context.Context, id, path string) error {
 	case p.IsMount || p.Corrupted:
 		return fault.New(fault.Precondition, "what is mounted at %s is not this volume; it is left alone", path)
 	}
-	if !known {
+	if !known || r.Path == "" {
 		return s.removeLeftover(ctx, id, path)
 	}
 	if err := s.config.Mounter.RemoveTarget(ctx, path); err != nil {

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
@@ -53,6 +54,9 @@ func (s *Stager) reconcile(ctx context.Context, id string) error {
 	if err != nil || r == nil {
 		return err
 	}
+	if err := s.thaw(ctx, r); err != nil {
+		return err
+	}
 	published, err := s.published(ctx, r)
 	if err != nil {
 		return err
@@ -81,7 +85,7 @@ func (s *Stager) whole(ctx context.Context, r *record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if a, ok := v.Spec.Attachments[s.config.Host]; !ok || a.Generation != r.Generation || string(v.UID) != r.UID {
+	if a, ok := v.Spec.Attachments[s.config.Host]; !ok || a.Generation != r.Generation || datastore.FromRecord(v).UID != r.UID {
 		return false, nil
 	}
 	if r.Access == v1alpha1.Block {
@@ -95,7 +99,7 @@ func (s *Stager) whole(ctx context.Context, r *record) (bool, error) {
 }
 
 // retractOthers takes back what was said of volumes that have no stage record: the process died between
-// saying so and the first act.
+// saying so and the first act. One that is in use all the same is of a driver that lost its state.
 func (s *Stager) retractOthers(ctx context.Context, recorded map[string]bool) error {
 	volumes, err := s.config.Volumes.List(ctx)
 	if err != nil {
@@ -105,7 +109,13 @@ func (s *Stager) retractOthers(ctx context.Context, recorded map[string]bool) er
 		if _, ok := v.Status.Nodes[s.config.Host]; !ok || recorded[v.Name] {
 			continue
 		}
-		if err := s.retract(step.WithVolume(ctx, v.Name), &record{ID: v.Name, UID: string(v.UID)}); err != nil {
+		used, err := s.usedUnrecorded(ctx, v)
+		if err != nil || used {
+			// What may be in use is not said to be free: its unstaging will tell.
+			logger(ctx).Info("A volume without stage record is taken for one in use", "volume", v.Name, "used", used, "err", err)
+			continue
+		}
+		if err := s.retract(step.WithVolume(ctx, v.Name), &record{ID: v.Name, UID: datastore.FromRecord(v).UID}); err != nil {
 			return err
 		}
 	}

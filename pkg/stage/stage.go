@@ -90,7 +90,7 @@ func (s *Stager) plan(v *v1alpha1.DatastoreVolume, q Request) (*record, error) {
 		return nil, fault.New(fault.Invalid, "it was made for access %s, not %s", v.Spec.Access.Type, q.Access)
 	}
 	r := &record{
-		Version: recordVersion, ID: v.Name, UID: string(v.UID), ClusterID: v.Spec.ClusterID, Datastore: v.Spec.Datastore,
+		Version: recordVersion, ID: v.Name, UID: datastore.FromRecord(v).UID, ClusterID: v.Spec.ClusterID, Datastore: v.Spec.Datastore,
 		BootID: s.config.BootID, Generation: a.Generation, Path: q.Path, Access: q.Access, Mode: q.Mode,
 		ReadOnly: a.ReadOnly || readOnlyModes[q.Mode],
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,9 +29,13 @@ type Config struct {
 	Command      *command.Runner
 	// Dir is the folder of the stage records, on a disk of the host. It is made where it is missing.
 	Dir string
+	// FreezeLimit is how long Quiesce freezes a file system at most; 0 is 5 s.
+	FreezeLimit time.Duration
 	// Hook stands in the context of Reconcile; nil in the shipped binary.
 	Hook step.Hook
 }
+
+func (c Config) freezeLimit() time.Duration { return cmp.Or(c.FreezeLimit, freezeLimit) }
 
 // Stager stages and publishes volumes on one host. Its methods may be called concurrently; a second call
 // about a volume is fault.Busy while the first one runs.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
@@ -40,6 +41,12 @@ func (s *Stager) unstage(ctx context.Context, id, path string) error {
 		return err
 	}
 	if r == nil {
+		if r, err = s.lost(ctx, id, path, ""); err != nil {
+			return err
+		}
+		if r != nil {
+			return s.unstageLost(ctx, r)
+		}
 		return s.unstaged(ctx, id, path)
 	}
 	if r.Path != path {
@@ -70,6 +77,9 @@ func (s *Stager) unstaged(ctx context.Context, id, path string) error {
 // undo takes off the staging mount, closes the volume and takes back what announce said. It may be called
 // again at any point.
 func (s *Stager) undo(ctx context.Context, r *record) error {
+	if err := s.thaw(ctx, r); err != nil {
+		return err
+	}
 	p, err := s.config.Mounter.Inspect(ctx, r.Path)
 	if err != nil {
 		return err
@@ -107,7 +117,7 @@ func (s *Stager) undo(ctx context.Context, r *record) error {
 func (s *Stager) retract(ctx context.Context, r *record) error {
 	_, err := store.ChangeStatus(ctx, s.config.Volumes, r.ID, func(now *v1alpha1.DatastoreVolume) error {
 		_, ok := now.Status.Nodes[s.config.Host]
-		if !ok || (r.UID != "" && string(now.UID) != r.UID) {
+		if !ok || (r.UID != "" && datastore.FromRecord(now).UID != r.UID) {
 			return store.Unchanged()
 		}
 		delete(now.Status.Nodes, s.config.Host)
