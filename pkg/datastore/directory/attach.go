@@ -29,6 +29,7 @@ func (p *pool) attach(ctx context.Context, v datastore.Volume, readOnly bool) (d
 	if err != nil {
 		return datastore.Opened{}, err
 	}
+	m.Wipe = p.wipeOf(v)
 	return b.open(ctx, root, dir, m, readOnly)
 }
 

@@ -42,6 +42,13 @@ type body interface {
 	// inUse tells whether anything on this host uses the volume. Bytes that aren't there are used by nobody.
 	inUse(ctx context.Context, root *file.Root, dir string) (bool, error)
 
+	// mayWipe refuses, as fault.Invalid, what can't be held on this pool: bytes that would stay.
+	mayWipe(root *file.Root, w v1alpha1.WipePolicy) error
+
+	// wipe does to the bytes of what is out of use for good what was ordered, from the order's offset on, and notes
+	// in the folder how far it is. Bytes that aren't there are success.
+	wipe(ctx context.Context, root *file.Root, dir string, o order) error
+
 	// empty frees the bytes of what is out of use for good, so that the folder can be removed; it goes on where it
 	// was interrupted. Bytes that aren't there are success.
 	empty(ctx context.Context, root *file.Root, dir string) error
@@ -69,6 +76,8 @@ type duplicate struct {
 	dir string
 	// volume or snapshot that is made.
 	volume datastore.Volume
+	// wipe is what must be done to the copy before its bytes are given back, its source's orders aside.
+	wipe v1alpha1.WipePolicy
 	// progress is never nil.
 	progress datastore.Progress
 }

@@ -3,7 +3,10 @@ package directory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -11,12 +14,13 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 )
 
-// Delete renames the volume into trash/. An image that the kernel says is in use is fault.Precondition.
-func (p *pool) Delete(ctx context.Context, v datastore.Volume, _ datastore.Disposal) error {
-	return p.about(p.delete(ctx, v), "delete", v)
+// Delete renames the volume into trash/ or archived/, or says in its mark that it is retained. One that the kernel
+// says is in use, and a wipe that can't be held here, are fault.Precondition, and nothing is done.
+func (p *pool) Delete(ctx context.Context, v datastore.Volume, d datastore.Disposal) error {
+	return p.about(p.delete(ctx, v, d), "delete", v)
 }
 
-func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
+func (p *pool) delete(ctx context.Context, v datastore.Volume, d datastore.Disposal) error {
 	if err := p.check(v); err != nil {
 		return err
 	}
@@ -25,7 +29,7 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 		return err
 	}
 	defer root.Close()
-	b, dir, _, err := p.marked(root, v)
+	b, dir, m, err := p.marked(root, v)
 	if fault.Is(err, fault.NotFound) {
 		// A call that died behind its rename had not synced it.
 		return errors.Join(p.dropUnfinished(ctx, root, v), syncParent(root, v))
@@ -33,13 +37,13 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume) error {
 	if err != nil {
 		return err
 	}
+	if err := p.checkDisposal(root, b, d); err != nil {
+		return err
+	}
 	if err := b.release(ctx, root, dir); err != nil {
 		return err
 	}
-	if err := ensureDir(ctx, root, trashDir); err != nil {
-		return err
-	}
-	return p.discard(ctx, root, dir, trashDir+"/"+passingName(v))
+	return p.dispose(ctx, root, v, m, d)
 }
 
 // dropUnfinished takes out of use what a call of Create has begun and nobody will finish.
@@ -67,26 +71,29 @@ func syncParent(root *file.Root, v datastore.Volume) error {
 	return err
 }
 
-// discard renames something into trash/. What an earlier, broken removal left there under that name is
-// removed first.
+// discard renames something into trash/, under another name where an earlier removal left that one there.
 func (p *pool) discard(ctx context.Context, root *file.Root, from, to string) error {
 	err := root.Rename(ctx, from, to)
-	if !fault.Is(err, fault.Exists) {
-		return err
+	for n := 2; fault.Is(err, fault.Exists) && n <= mostNames; n++ {
+		err = root.Rename(ctx, from, fmt.Sprintf("%s.%d", to, n))
 	}
-	if err := p.scrap(ctx, root, to); err != nil {
-		return err
-	}
-	return root.Rename(ctx, from, to)
+	return err
 }
 
-// Reclaim removes what lies in trash/, and in tmp/ unless it is being made. What can't be removed (a mount
-// point in it, say) is in the error and keeps nothing else.
+// Reclaim wipes, where that was ordered, and removes what lies in trash/, and in tmp/ unless it is being made or can
+// be gone on with. What can't be removed (a mount point in it, say) is in the error and keeps nothing else.
 func (p *pool) Reclaim(ctx context.Context) error {
 	return fault.Wrap(p.reclaim(ctx), "reclaim space of datastore", p.datastore)
 }
 
 func (p *pool) reclaim(ctx context.Context) error {
+	// One at a time: what one finds shared, and leaves to the other holder, no other may free meanwhile.
+	select {
+	case p.reclaiming <- struct{}{}:
+		defer func() { <-p.reclaiming }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	root, err := p.enter()
 	if err != nil {
 		return err
@@ -95,6 +102,8 @@ func (p *pool) reclaim(ctx context.Context) error {
 	errs := []error{p.sweepTmp(ctx, root)}
 	names, err := list(root, trashDir)
 	errs = append(errs, err)
+	// Half copies first: they say nothing of whose blocks they share.
+	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
 	for _, name := range names {
 		if err := file.CheckName(name); err != nil { // no name of ours
 			errs = append(errs, err)
@@ -103,6 +112,13 @@ func (p *pool) reclaim(ctx context.Context) error {
 		errs = append(errs, p.scrap(ctx, root, trashDir+"/"+name))
 	}
 	return errors.Join(errs...)
+}
+
+func rank(name string) int {
+	if strings.Contains(name, unfinished) {
+		return 0
+	}
+	return 1
 }
 
 // unfinished is behind the names in trash/ of what came from tmp/.
@@ -163,14 +179,4 @@ func list(root *file.Root, dir string) ([]string, error) {
 		return nil, nil
 	}
 	return names, err
-}
-
-// scrap removes a volume that is out of use.
-func (p *pool) scrap(ctx context.Context, root *file.Root, dir string) error {
-	for _, b := range p.bodies {
-		if err := b.empty(ctx, root, dir); err != nil {
-			return err
-		}
-	}
-	return root.RemoveAll(ctx, dir)
 }

@@ -48,6 +48,7 @@ func (p *pool) duplicate(ctx context.Context, v, from datastore.Volume, progress
 	name := passingName(v)
 	defer p.begin(name)()
 	c := duplicate{from: source, source: sourceMark, dir: tmpDir + "/" + name, volume: v, progress: progress}
+	c.wipe = strongest(p.wipeOf(v), from.Wipe, sourceMark.Wipe)
 	if c.progress == nil {
 		c.progress = func(_, _ int64) {}
 	}
@@ -56,12 +57,13 @@ func (p *pool) duplicate(ctx context.Context, v, from datastore.Volume, progress
 		err = root.Rename(ctx, c.dir, folder(v))
 	}
 	if err == nil {
-		return m.made(folder(v)), nil
+		// Once more: the source may have been told in between.
+		return m.made(folder(v)), p.inherit(ctx, root, c.from, folder(v))
 	}
 	if ctx.Err() != nil && p.resumable(root, c.dir) {
 		return datastore.Made{}, err
 	}
-	return datastore.Made{}, errors.Join(disturbed(err), p.scrap(context.WithoutCancel(ctx), root, c.dir))
+	return datastore.Made{}, errors.Join(disturbed(err), p.drop(context.WithoutCancel(ctx), root, c.dir))
 }
 
 // checkCopy refuses copies that could never be used.
@@ -115,7 +117,7 @@ func (p *pool) copy(ctx context.Context, root *file.Root, b body, c duplicate) (
 
 // fresh makes an empty folder in tmp/, whatever an earlier call left there.
 func (p *pool) fresh(ctx context.Context, root *file.Root, dir string) error {
-	if err := p.scrap(ctx, root, dir); err != nil {
+	if err := p.drop(ctx, root, dir); err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
 	err := root.Mkdir(ctx, dir, dirMode)

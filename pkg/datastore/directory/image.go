@@ -28,7 +28,9 @@ type images struct {
 
 var _ body = (*images)(nil)
 
-func (b *images) fits(*file.Root, datastore.Volume) error { return nil }
+func (b *images) fits(root *file.Root, v datastore.Volume) error {
+	return b.mayWipe(root, b.pool.wipeOf(v))
+}
 
 func (b *images) make(ctx context.Context, root *file.Root, dir string, v datastore.Volume, m *meta) (func() error, error) {
 	image, err := root.Create(ctx, dir+"/"+imageName, fileMode)

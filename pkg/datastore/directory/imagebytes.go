@@ -24,6 +24,8 @@ type work struct {
 	Source identity `json:"source"`
 	// Origin tells that the source is a file beside the copy.
 	Origin bool `json:"origin,omitempty"`
+	// Family of those that the origin shares blocks with.
+	Family string `json:"family,omitempty"`
 	// TakenAt is the instant that the copy is of.
 	TakenAt time.Time `json:"takenAt"`
 	// Offset in bytes before which all is copied and durable, Done how many of that are data.
@@ -128,6 +130,9 @@ func (b *images) copyBytes(ctx context.Context, root *file.Root, c duplicate, so
 		return err
 	}
 	w := work{Source: is, Origin: origin, TakenAt: *m.TakenAt}
+	if origin {
+		w.Family = c.source.family()
+	}
 	image, err := root.Create(ctx, c.dir+"/"+imageName, fileMode)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path"
 
@@ -34,12 +35,19 @@ func (b *images) copy(ctx context.Context, root *file.Root, c duplicate, m *meta
 	if err != nil || done {
 		return err
 	}
-	if err := b.pool.fresh(ctx, root, c.dir); err != nil {
+	if err := errors.Join(b.mayWipe(root, b.pool.wipeOf(c.volume)), b.pool.fresh(ctx, root, c.dir)); err != nil {
 		return err
 	}
 	name := imageName
 	if thick {
 		name = originName
+	}
+	// It holds the source's bytes, also where it is given up half way.
+	if err := b.pool.demand(ctx, root, c.dir, c.wipe); err != nil {
+		return err
+	}
+	if err := b.pool.inherit(ctx, root, c.from, c.dir); err != nil {
+		return err
 	}
 	m.stamp(b.pool.tools.Now())
 	shared, err := b.share(ctx, root, source, c.dir+"/"+name)
@@ -129,16 +137,39 @@ func (b *images) finish(ctx context.Context, root *file.Root, c duplicate, m *me
 		}
 		m.Promised = info.Allocated
 	}
-	return root.Unlink(ctx, c.dir+"/"+originName)
+	return b.dropOrigin(ctx, root, c.dir)
+}
+
+// dropOrigin removes what a thick copy was made of. Where it must be wiped, it has blocks of its own if its source
+// is gone by now.
+func (b *images) dropOrigin(ctx context.Context, root *file.Root, dir string) error {
+	o, err := readOrder(root, dir)
+	if err != nil {
+		return err
+	}
+	if strength(o.Wipe) > 0 {
+		if err := b.wipeImage(ctx, root, dir, originName, o); err != nil {
+			return err
+		}
+	}
+	return root.Unlink(ctx, dir+"/"+originName)
 }
 
 // features finds out by trying: that the file system is an xfs says nothing of how it was made.
 func (b *images) features(_ context.Context, root *file.Root) ([]v1alpha1.Feature, error) {
-	can, err := b.canShare(root)
-	if err != nil || !can {
+	fs, err := root.Filesystem()
+	if err != nil {
 		return nil, err
 	}
-	return []v1alpha1.Feature{v1alpha1.InstantCopies}, nil
+	var features []v1alpha1.Feature
+	if overwrites(fs) {
+		features = append(features, v1alpha1.WipeByZeroes)
+	}
+	can, err := b.canShare(root)
+	if can {
+		features = append(features, v1alpha1.InstantCopies)
+	}
+	return features, err
 }
 
 func (b *images) canShare(root *file.Root) (bool, error) {

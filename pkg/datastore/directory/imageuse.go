@@ -31,7 +31,8 @@ func (b *images) open(ctx context.Context, root *file.Root, dir string, m meta, 
 			return datastore.Opened{}, err
 		}
 	}
-	discard := m.Provisioning == v1alpha1.Thin && !readOnly
+	// Blocks that are given back while the volume is in use are never wiped.
+	discard := m.Provisioning == v1alpha1.Thin && !readOnly && m.Wipe != v1alpha1.WipeZero
 	device, err := b.pool.tools.Loop.Attach(ctx, image, loop.Options{
 		ReadOnly: readOnly, DirectIO: true, Discard: discard, SectorSize: m.SectorSize, Name: m.ID,
 	})

@@ -21,11 +21,11 @@ const (
 
 // marker says whose pool a directory is.
 type marker struct {
-	Layout    int       `json:"layout"`
-	Pool      string    `json:"pool"`
-	Cluster   string    `json:"cluster"`
-	Machine   string    `json:"machine"`
-	Datastore string    `json:"datastore"`
+	Layout    int    `json:"layout"`
+	Pool      string `json:"pool"`
+	Cluster   string `json:"cluster"`
+	Machine   string `json:"machine"`
+	Datastore string `json:"datastore"`
 	// Host that the pool was made on, as its records name it.
 	Host    string    `json:"host,omitempty"`
 	Created time.Time `json:"created"`

@@ -70,6 +70,7 @@ func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
 	p = &pool{
 		datastore: c.Datastore.Name, path: path, marker: m, tools: c.Tools,
 		capabilities: capabilities(c.Datastore.Spec), making: map[string]bool{},
+		defaultWipe: c.Datastore.Spec.Volumes.Wipe, reclaiming: make(chan struct{}, 1),
 	}
 	p.bodies = p.formats()
 	return p, nil

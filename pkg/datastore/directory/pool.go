@@ -20,8 +20,17 @@ type pool struct {
 	capabilities datastore.Capabilities
 	bodies       map[v1alpha1.VolumeFormat]body
 
-	mu     sync.Mutex
-	making map[string]bool // names in tmp/ that a call of Create works on
+	// defaultWipe is the datastore's for volumes that say nothing.
+	defaultWipe v1alpha1.WipePolicy
+
+	// reclaiming holds the call of Reclaim that runs.
+	reclaiming chan struct{}
+	// orders lets one at a time change what stands in the folders of volumes about their wipe.
+	orders sync.Mutex
+
+	mu      sync.Mutex
+	making  map[string]bool // names in tmp/ that a call of Create works on
+	unwiped unwiped
 }
 
 var _ datastore.Pool = (*pool)(nil)

@@ -48,7 +48,7 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 
 // features are what the formats can do here. What can't be found out now isn't promised.
 func (p *pool) features(ctx context.Context, root *file.Root, fs file.Filesystem) ([]v1alpha1.Feature, []v1alpha1.Finding) {
-	out := findings(p.path, fs)
+	out := append(findings(p.path, fs), p.wipeFindings(fs)...)
 	if fs.ReadOnly {
 		return nil, out
 	}

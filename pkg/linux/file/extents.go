@@ -46,23 +46,24 @@ const (
 	fiemapUnplaced = fiemapUnknown | fiemapDelalloc | fiemapEncoded | fiemapEncrypted | fiemapNotAligned | fiemapInline | fiemapTail
 )
 
-// Extents tells each of a file's, in their order (Documentation/filesystems/fiemap.rst), after what was written
-// is on the storage. A file that others change meanwhile may yield some twice or not at all. It ends with ctx
-// and with the first error of each. A file system that can't tell is fault.Precondition.
-func Extents(ctx context.Context, f *os.File, each func(Extent) error) error {
+// Extents tells each extent of a file that touches a range, in their order, until more says no
+// (Documentation/filesystems/fiemap.rst), after what was written is on the storage. The first and the last may
+// reach beyond the range. A file that others change meanwhile may yield some twice or not at all. It ends
+// with ctx. A file system that can't tell is fault.Precondition.
+func Extents(ctx context.Context, f *os.File, start, end int64, more func(Extent) bool) error {
 	buffer := make([]byte, fiemapHeader+fiemapBatch*fiemapExtent)
-	for start := int64(0); ; {
+	for start < end {
 		if err := ctx.Err(); err != nil {
 			return failed("map", f.Name(), err)
 		}
-		n, err := fiemap(f, start, buffer)
+		n, err := fiemap(f, start, end, buffer)
 		if err != nil {
 			return failed("map", f.Name(), err)
 		}
 		for i := range n {
 			e, last := extentOf(buffer[fiemapHeader+i*fiemapExtent:])
-			if err := each(e); err != nil || last {
-				return err
+			if !more(e) || last {
+				return nil
 			}
 			start = e.Start + e.Bytes
 		}
@@ -70,14 +71,15 @@ func Extents(ctx context.Context, f *os.File, each func(Extent) error) error {
 			return nil
 		}
 	}
+	return nil
 }
 
-// fiemap fills the buffer from an offset on and returns the number of extents in it.
-func fiemap(f *os.File, start int64, buffer []byte) (int, error) {
+// fiemap fills the buffer with the extents of a range and returns the number of extents in it.
+func fiemap(f *os.File, start, end int64, buffer []byte) (int, error) {
 	clear(buffer[:fiemapHeader])
 	ne := binary.NativeEndian
 	ne.PutUint64(buffer[0:], uint64(start))
-	ne.PutUint64(buffer[8:], ^uint64(0)-uint64(start))
+	ne.PutUint64(buffer[8:], uint64(end-start))
 	ne.PutUint32(buffer[16:], fiemapSync)
 	ne.PutUint32(buffer[24:], fiemapBatch)
 	err := retry(func() error {
