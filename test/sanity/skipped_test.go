@@ -12,6 +12,9 @@ const (
 	groupSnapshots  = "GroupController Service [GroupController VolumeGroupSnapshots] "
 )
 
+// copySpecs are the specs that make snapshots and copies, which sub-directories have on btrfs only.
+const copySpecs = `(^| )(Create|Delete|List|Get)Snapshots? \[Controller|should create volume from an existing source`
+
 // expectedSkips is the written list: each spec that is skipped, and why. A spec that is skipped and not
 // listed fails the test, and so does one that is listed and runs: its entry goes when its capability
 // comes.

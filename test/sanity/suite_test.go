@@ -45,7 +45,10 @@ type suite struct {
 	Access string
 	// Parameters of the suite's StorageClass.
 	Parameters map[string]string `json:",omitempty"`
-	Seed       int64
+	// Without is a regular expression for specs that are left out, since no volume with those parameters can have what
+	// they test; "" is none.
+	Without string `json:",omitempty"`
+	Seed    int64
 	// Report is the file for Ginkgo's report.
 	Report string
 	// InProcess is the driver to run in the same process; nil where one runs already.
@@ -92,6 +95,9 @@ func (s suite) run(ctx context.Context) error {
 
 	order, report := ginkgo.GinkgoConfiguration()
 	order.RandomizeAllSpecs, order.RandomSeed = true, s.Seed
+	if s.Without != "" {
+		order.SkipStrings = append(order.SkipStrings, s.Without)
+	}
 	report.NoColor, report.JSONReport = true, s.Report
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	specs := csisanity.GinkgoTest(&config)
