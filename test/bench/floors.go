@@ -6,33 +6,34 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
 	"github.com/datastore-csi/datastore-csi/test/harness"
 )
 
-// What the floors are made of, for the reader.
+// What the floors are made of, for the reader. A record is a page of a file that has its space, and fdatasync(2).
 const (
-	bareImage = "record, mkdir, create, ftruncate, mark, fsync of mark, image and folder, rename, fsync of both folders, record"
-	bareMkfs  = bareImage + "; before the fsyncs LOOP_CONFIGURE, mke2fs, LOOP_CLR_FD"
+	bareMake  = "record, mkdir, create, ftruncate, mark, fsync of mark, image and folder, rename, fsync of both folders, record"
+	bareMkfs  = "the same; before the fsyncs LOOP_CONFIGURE, mke2fs, LOOP_CLR_FD"
 	bareTree  = "record, mkdir twice, mark, fsync of mark and both folders, rename, fsync of both folders, record"
+	bareQuota = "the same with FS_IOC_FSSETXATTR and quotactl"
 	bareBlock = "LOOP_CONFIGURE with direct I/O, bind mount of the device node"
 	bareMount = "LOOP_CONFIGURE with direct I/O, mkdir, mount, mkdir, bind mount"
 	bareBinds = "mkdir, bind mount, mkdir, bind mount"
+	bareLife  = "all of this and what undoes it, 10 records, 5 writings of a stage record, each synced"
+	withThree = "; a record and three writings of a stage record, each synced"
 )
 
-// pairing measures the driver and the floor in turns.
-type pairing struct {
-	bench  *bench
-	driver *harness.Driver
-	hand   *hand
-	at     place
-}
-
-// floors measures CreateVolume, and NodeStageVolume with NodePublishVolume, beside the same by hand.
+// floors measures calls, and whole lives, beside the same by hand.
 func (b *bench) floors(ctx context.Context) error {
 	at, err := b.own()
 	if err != nil {
 		return err
 	}
+	return b.floorsAt(ctx, at, raw(), withExt4(), directory())
+}
+
+func (b *bench) floorsAt(ctx context.Context, at place, kinds ...kind) error {
 	d, err := b.start(ctx, at)
 	if err != nil {
 		return err
@@ -41,87 +42,146 @@ func (b *bench) floors(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &pairing{b, d, h, at}
-	for _, f := range []struct {
-		kind       kind
-		fsType     string
-		make, bind string
-	}{{raw(), "", bareImage, bareBlock}, {withExt4(), "ext4", bareMkfs, bareMount}, {directory(), "", bareTree, bareBinds}} {
-		if err := p.measure(ctx, f.kind, f.fsType, f.make, f.bind); err != nil {
-			return fmt.Errorf("%s: %w", f.kind.name, err)
+	for _, k := range kinds {
+		p := &pairing{bench: b, driver: d, hand: h, at: at, kind: k}
+		if err := p.measure(ctx); err != nil {
+			return fmt.Errorf("%s: %w", k.name, err)
 		}
 	}
 	return errors.Join(h.close(), d.Stop())
 }
 
-// measure takes a kind of volume through both.
-func (p *pairing) measure(ctx context.Context, k kind, fsType, made, bound string) error {
-	volumes := make([]*harness.Volume, p.bench.amounts.pairs)
-	for i := range volumes {
-		var err error
-		if volumes[i], err = p.bench.volume(p.driver, k.claim); err != nil {
-			return err
-		}
+// callsOfLife is how many calls a life is.
+const callsOfLife = 8
+
+// pairing measures the driver and the floor in turns.
+type pairing struct {
+	bench   *bench
+	driver  *harness.Driver
+	hand    *hand
+	at      place
+	kind    kind
+	volumes []*harness.Volume
+}
+
+// parts say what is done by hand.
+func (p *pairing) parts() (made, bound string) {
+	switch k := p.kind; {
+	case k.limited:
+		return bareTree + ", " + bareQuota, bareBinds
+	case k.tree:
+		return bareTree, bareBinds
+	case k.claim.Block:
+		return bareMake, bareBlock
 	}
-	byDriver := rival{do: func(ctx context.Context, i int) error { return volumes[i].Create(ctx) }}
-	byHand := rival{do: func(_ context.Context, i int) error {
-		if k.name == subdirectory {
-			return p.hand.tree(i)
-		}
-		return p.hand.image(i, fsType, k.claim.Bytes)
-	}}
-	if err := p.note(ctx, "CreateVolume, "+k.name, made, byDriver, byHand); err != nil {
+	return bareMake + "; " + bareMkfs, bareMount
+}
+
+// measure takes volumes through both.
+func (p *pairing) measure(ctx context.Context) error {
+	if err := p.prepare(); err != nil {
 		return err
 	}
-	for _, v := range volumes {
+	made, bound := p.parts()
+	byDriver := rival{do: func(ctx context.Context, i int) error { return p.volumes[i].Create(ctx) }}
+	byHand := rival{do: func(_ context.Context, i int) error { return p.hand.make(i, p.kind) }}
+	if err := p.note(ctx, aimCreate, made, byDriver, byHand); err != nil {
+		return err
+	}
+	for _, v := range p.volumes {
 		if err := v.Attach(ctx); err != nil {
 			return err
 		}
 	}
-	if err := p.note(ctx, "stage + publish, "+k.name, bound, published(volumes), p.held(k, fsType)); err != nil {
+	if err := p.note(ctx, aimPublish, bound, p.published(), p.held(false)); err != nil {
 		return err
 	}
-	for i, v := range volumes {
-		if err := errors.Join(v.Detach(ctx), v.Delete(ctx), os.RemoveAll(p.hand.join("volumes", name(i)))); err != nil {
+	if err := p.note(ctx, "stage + publish, records too", bound+withThree, p.published(), p.held(true)); err != nil {
+		return err
+	}
+	for i, v := range p.volumes {
+		if err := errors.Join(v.Detach(ctx), v.Delete(ctx), p.hand.remove(i)); err != nil {
+			return err
+		}
+	}
+	return p.lives(ctx)
+}
+
+// prepare makes the folders that kubelet would make, for new volumes.
+func (p *pairing) prepare() error {
+	p.volumes = make([]*harness.Volume, p.bench.amounts.pairs)
+	for i := range p.volumes {
+		var err error
+		if p.volumes[i], err = p.bench.volume(p.driver, p.kind.claim); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// lives compares whole lives.
+func (p *pairing) lives(ctx context.Context) error {
+	if err := p.prepare(); err != nil {
+		return err
+	}
+	unwatched := newStopwatch()
+	byDriver := rival{do: func(ctx context.Context, i int) error { return life(ctx, p.volumes[i], unwatched) }}
+	byHand := rival{do: func(_ context.Context, i int) error { return p.hand.life(i, p.kind) }}
+	if err := p.note(ctx, aimLife, bareLife, byDriver, byHand); err != nil {
+		return err
+	}
+	if err := p.prepare(); err != nil {
+		return err
+	}
+	byHand.do = func(ctx context.Context, i int) error {
+		for range callsOfLife {
+			if _, err := p.driver.Probe(ctx, &csi.ProbeRequest{}); err != nil {
+				return err
+			}
+		}
+		return p.hand.life(i, p.kind)
+	}
+	return p.note(ctx, aimLife+", calls too", bareLife+"; and 8 calls of Probe", byDriver, byHand)
+}
+
 // published stages and publishes, and takes both back.
-func published(volumes []*harness.Volume) rival {
+func (p *pairing) published() rival {
 	return rival{
 		do: func(ctx context.Context, i int) error {
-			if err := volumes[i].Stage(ctx); err != nil {
+			if err := p.volumes[i].Stage(ctx); err != nil {
 				return err
 			}
-			return volumes[i].Publish(ctx)
+			return p.volumes[i].Publish(ctx)
 		},
 		undo: func(ctx context.Context, i int) error {
-			if err := volumes[i].Unpublish(ctx); err != nil {
+			if err := p.volumes[i].Unpublish(ctx); err != nil {
 				return err
 			}
-			return volumes[i].Unstage(ctx)
+			return p.volumes[i].Unstage(ctx)
 		},
 	}
 }
 
 // held does by hand what published does.
-func (p *pairing) held(k kind, fsType string) rival {
-	if k.name == subdirectory {
-		return rival{
-			do:   func(_ context.Context, i int) error { return p.hand.bind(i) },
-			undo: func(_ context.Context, i int) error { return p.hand.unbind(i) },
-		}
-	}
+func (p *pairing) held(records bool) rival {
 	var device *os.File
 	return rival{
 		do: func(_ context.Context, i int) (err error) {
-			device, err = p.hand.up(i, fsType)
+			if records {
+				if err := p.hand.announce(i); err != nil {
+					return err
+				}
+			}
+			device, err = p.hand.up(i, p.kind)
 			return err
 		},
-		undo: func(_ context.Context, i int) error { return p.hand.down(i, device, fsType) },
+		undo: func(_ context.Context, i int) error {
+			err := p.hand.down(i, device, p.kind)
+			if records {
+				err = errors.Join(err, p.hand.retract(i))
+			}
+			return err
+		},
 	}
 }
 
@@ -131,7 +191,7 @@ func (p *pairing) note(ctx context.Context, name, by string, driver, hand rival)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	f := floorFigures{Name: name, Place: p.at.name, Unit: "ms", Driver: sum(a).P50, Hand: sum(b).P50, Parts: by}
+	f := floorFigures{Name: name, Volume: p.kind.name, Place: p.at.name, Unit: "ms", Driver: sum(a).P50, Hand: sum(b).P50, Parts: by}
 	f.Ratio = round(f.Driver/f.Hand, 2)
 	p.bench.report.Floors = append(p.bench.report.Floors, f)
 	return nil

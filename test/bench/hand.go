@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"github.com/datastore-csi/datastore-csi/pkg/linux/quota"
 )
 
 // hand does with bare system calls what a driver cannot do without, with the same fsyncs. Its folder lies beside the
@@ -17,14 +20,18 @@ import (
 type hand struct {
 	path    string
 	records *os.File
+	project quota.ID
 }
 
 // handBytes are those of a mark, as large as the driver's.
 const handBytes = 600
 
+// firstProject and those behind it are far from the driver's.
+const firstProject = 1000
+
 func newHand(at place, made int) (*hand, error) {
-	h := &hand{path: filepath.Join(at.path, fmt.Sprintf("hand-%d", made))}
-	for _, dir := range []string{h.path, h.join("tmp"), h.join("volumes"), h.join("trash"), h.join("mounts")} {
+	h := &hand{path: filepath.Join(at.path, fmt.Sprintf("hand-%d", made)), project: firstProject}
+	for _, dir := range []string{h.path, h.join("tmp"), h.join("volumes"), h.join("trash"), h.join("mounts"), h.join("stage")} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return nil, err
 		}
@@ -53,40 +60,102 @@ func (h *hand) record() error {
 	return unix.Fdatasync(int(h.records.Fd()))
 }
 
-// image makes a volume's folder with a sparse image and a mark, durably, between the two records of it. With a file
-// system it is made through a loop device.
-func (h *hand) image(i int, fsType string, bytes int64) error {
-	if err := h.record(); err != nil {
-		return err
-	}
+// make makes a volume durably, between the two records of it.
+func (h *hand) make(i int, k kind) error {
 	dir := h.join("tmp", name(i))
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := errors.Join(h.record(), os.Mkdir(dir, 0o700)); err != nil {
 		return err
 	}
+	content := h.image
+	if k.tree {
+		content = h.tree
+	}
+	if err := content(dir, k); err != nil {
+		return err
+	}
+	return errors.Join(syncFolder(dir), h.move(i, "tmp", "volumes"), h.record())
+}
+
+// image makes a sparse image and a mark. A file system is made through a loop device.
+func (h *hand) image(dir string, k kind) error {
 	image, err := os.OpenFile(filepath.Join(dir, "disk.img"), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = image.Close() }() // synced below
-	if err := image.Truncate(bytes); err != nil {
+	if err := image.Truncate(k.claim.Bytes); err != nil {
 		return err
 	}
-	if fsType != "" {
-		if err := mkfsThroughLoop(image, fsType); err != nil {
+	if !k.claim.Block {
+		if err := mkfsThroughLoop(image, k.claim.Filesystem); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(mark(dir), image.Sync(), syncFolder(dir)); err != nil {
-		return err
-	}
-	return errors.Join(h.move(i, "tmp", "volumes"), h.record())
+	return errors.Join(mark(dir), image.Sync())
 }
 
-// tree makes a volume's folder with a directory and a mark, durably, between the two records of it.
-func (h *hand) tree(i int) error {
-	dir := h.join("tmp", name(i))
-	return errors.Join(h.record(), os.Mkdir(dir, 0o700), os.Mkdir(filepath.Join(dir, "data"), 0o700), mark(dir),
-		syncFolder(filepath.Join(dir, "data")), syncFolder(dir), h.move(i, "tmp", "volumes"), h.record())
+// tree makes a directory and a mark.
+func (h *hand) tree(dir string, k kind) error {
+	path := filepath.Join(dir, "data")
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	data, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if k.limited {
+		h.project++
+		ctx := context.Background()
+		err = errors.Join(quota.SetProject(ctx, data, h.project), quota.SetLimit(ctx, data, h.project, k.claim.Bytes))
+	}
+	return errors.Join(err, mark(dir), data.Sync(), data.Close())
+}
+
+// remove removes a volume durably.
+func (h *hand) remove(i int) error {
+	return errors.Join(h.move(i, "volumes", "trash"), os.RemoveAll(h.join("trash", name(i))))
+}
+
+// announce makes the record and the stage record that stand before a volume is used, and the two writings that follow.
+func (h *hand) announce(i int) error {
+	if err := h.record(); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(h.join("stage", name(i)), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 8*kib))
+	err = errors.Join(err, f.Sync(), f.Close(), syncFolder(h.join("stage")))
+	return errors.Join(err, h.stageRecord(i), h.stageRecord(i))
+}
+
+// stageRecord writes a stage record that is there.
+func (h *hand) stageRecord(i int) error {
+	f, err := os.OpenFile(h.join("stage", name(i)), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(make([]byte, 4*kib), 0)
+	return errors.Join(err, unix.Fdatasync(int(f.Fd())), f.Close())
+}
+
+// retract undoes announce.
+func (h *hand) retract(i int) error {
+	return errors.Join(h.stageRecord(i), h.record(), h.stageRecord(i), os.Remove(h.join("stage", name(i))))
+}
+
+// life does all of a volume's life: what the driver's calls change, with its ten records.
+func (h *hand) life(i int, k kind) error {
+	if err := errors.Join(h.make(i, k), h.record(), h.announce(i)); err != nil {
+		return err
+	}
+	device, err := h.up(i, k)
+	if err != nil {
+		return err
+	}
+	return errors.Join(h.down(i, device, k), h.retract(i), h.record(), h.record(), h.remove(i), h.record(), h.record(), h.record())
 }
 
 // move gives a volume's folder another place, durably.
@@ -162,53 +231,51 @@ func fsyncs(folder string) (latency, error) {
 	return sum(took), errors.Join(err, f.Close(), os.Remove(path))
 }
 
-// up attaches the image of a volume that was made by hand, and mounts and binds it where it has a file system.
-func (h *hand) up(i int, fsType string) (*os.File, error) {
+// up makes a volume usable: an image is attached and, where it has a file system, mounted and bound, else its device
+// node is bound; a directory is bound twice.
+func (h *hand) up(i int, k kind) (device *os.File, err error) {
+	if k.tree {
+		return nil, h.mount(i, h.join("volumes", name(i), "data"), "", unix.MS_BIND, "")
+	}
 	image, err := os.OpenFile(h.join("volumes", name(i), "disk.img"), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = image.Close() }() // the device has it
-	device, err := attach(image)
-	if err != nil {
+	if device, err = attach(image); err != nil {
 		return nil, err
 	}
-	return device, h.mount(i, device.Name(), fsType)
+	if !k.claim.Block {
+		return device, h.mount(i, device.Name(), k.claim.Filesystem, unix.MS_NOSUID|unix.MS_NODEV, "discard")
+	}
+	_, target := h.mounts(i)
+	f, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return device, err
+	}
+	return device, errors.Join(f.Close(), unix.Mount(device.Name(), target, "", unix.MS_BIND, ""))
 }
 
-// mount mounts and binds a device; a raw one's node is bound to a file.
-func (h *hand) mount(i int, device, fsType string) error {
-	staging, target := h.join("mounts", name(i)), h.join("mounts", name(i)+"-target")
-	if fsType == "" {
-		f, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL, 0o600)
-		if err != nil {
-			return err
-		}
-		return errors.Join(f.Close(), unix.Mount(device, target, "", unix.MS_BIND, ""))
-	}
+func (h *hand) mounts(i int) (staging, target string) {
+	return h.join("mounts", name(i)), h.join("mounts", name(i)+"-target")
+}
+
+// mount mounts something for staging and binds that to the target.
+func (h *hand) mount(i int, source, fsType string, flags uintptr, options string) error {
+	staging, target := h.mounts(i)
 	return errors.Join(os.Mkdir(staging, 0o700), os.Mkdir(target, 0o700),
-		unix.Mount(device, staging, fsType, unix.MS_NOSUID|unix.MS_NODEV, "discard"), unix.Mount(staging, target, "", unix.MS_BIND, ""))
+		unix.Mount(source, staging, fsType, flags, options), unix.Mount(staging, target, "", unix.MS_BIND, ""))
 }
 
 // down undoes up.
-func (h *hand) down(i int, device *os.File, fsType string) error {
-	staging, target := h.join("mounts", name(i)), h.join("mounts", name(i)+"-target")
+func (h *hand) down(i int, device *os.File, k kind) error {
+	staging, target := h.mounts(i)
 	err := errors.Join(unix.Unmount(target, 0), os.Remove(target))
-	if fsType != "" {
+	if !k.claim.Block {
 		err = errors.Join(err, unix.Unmount(staging, 0), os.Remove(staging))
 	}
-	return errors.Join(err, detach(device))
-}
-
-// bind binds a tree to its staging place, and that to its target.
-func (h *hand) bind(i int) error {
-	staging, target := h.join("mounts", name(i)), h.join("mounts", name(i)+"-target")
-	return errors.Join(os.Mkdir(staging, 0o700), os.Mkdir(target, 0o700),
-		unix.Mount(h.join("volumes", name(i), "data"), staging, "", unix.MS_BIND, ""), unix.Mount(staging, target, "", unix.MS_BIND, ""))
-}
-
-// unbind undoes bind.
-func (h *hand) unbind(i int) error {
-	staging, target := h.join("mounts", name(i)), h.join("mounts", name(i)+"-target")
-	return errors.Join(unix.Unmount(target, 0), os.Remove(target), unix.Unmount(staging, 0), os.Remove(staging))
+	if device != nil {
+		err = errors.Join(err, detach(device))
+	}
+	return err
 }

@@ -29,7 +29,9 @@ func (b *bench) io(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	v, err := b.volume(d, claim("", b.amounts.ioBytes))
+	k := raw()
+	k.claim.Bytes = b.amounts.ioBytes
+	v, err := b.volume(d, k.claim)
 	if err != nil {
 		return err
 	}
@@ -40,15 +42,15 @@ func (b *bench) io(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := h.image(0, "", b.amounts.ioBytes); err != nil {
+	if err := h.make(0, k); err != nil {
 		return err
 	}
-	device, err := h.up(0, "")
+	device, err := h.up(0, k)
 	if err != nil {
 		return err
 	}
 	err = b.throughput(ctx, at, v.Target, device.Name())
-	return errors.Join(err, h.down(0, device, ""), h.close(), v.Down(ctx), d.Stop())
+	return errors.Join(err, h.down(0, device, k), h.close(), v.Down(ctx), d.Stop())
 }
 
 // pattern is a way of reading or writing.
@@ -120,7 +122,7 @@ func (b *bench) throughput(ctx context.Context, at place, volume, byHand string)
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 		f := floorFigures{
-			Name: p.name, Place: at.name, Unit: p.unit, Parts: "the same through a loop device with direct I/O",
+			Name: p.name, Volume: rawBlock, Place: at.name, Unit: p.unit, Parts: "the same through a loop device with direct I/O",
 			Driver: round(p.amount/sum(a).P50*1000, 0), Hand: round(p.amount/sum(hand).P50*1000, 0),
 		}
 		f.Ratio = round(sum(hand).P50/sum(a).P50, 2)

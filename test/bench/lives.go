@@ -22,24 +22,35 @@ const (
 type kind struct {
 	name  string
 	claim harness.Claim
+	// tree is a directory, limited one with a project quota.
+	tree, limited bool
 }
 
 const (
 	rawBlock     = "raw block image"
 	ext4Image    = "ext4 image"
 	subdirectory = "subdirectory, quota none"
+	limitedTree  = "subdirectory with a project quota"
 
 	volumeBytes = 64 * mib
 )
 
-func raw() kind      { return kind{rawBlock, claim("", volumeBytes)} }
-func withExt4() kind { return kind{ext4Image, claim("ext4", volumeBytes)} }
+func raw() kind { return kind{name: rawBlock, claim: claim("", volumeBytes)} }
+
+func withExt4() kind { return kind{name: ext4Image, claim: claim("ext4", volumeBytes)} }
 
 func directory() kind {
 	c := claim("", volumeBytes)
 	c.Block = false
 	c.Parameters["format"], c.Parameters["quota"] = "subdirectory", "none"
-	return kind{subdirectory, c}
+	return kind{name: subdirectory, claim: c, tree: true}
+}
+
+func limited() kind {
+	k := directory()
+	delete(k.claim.Parameters, "quota")
+	k.name, k.limited = limitedTree, true
+	return k
 }
 
 // lives measures whole lives of each kind of volume, one at a time and many at once.

@@ -21,6 +21,7 @@ func main() {
 	flag.StringVar(&o.vm, "vm", "", "`program` that runs another in the test bed's kernel (test/testbed/vm); without it quotas are not measured")
 	only := flag.String("only", "", "`parts` to measure, separated by commas: "+strings.Join(partNames(), ", ")+"; default: all")
 	small := flag.Bool("quick", false, "a minute's worth of everything, to see that it works")
+	inside := flag.Int("quota", 0, "measure so many `turns` of quotas and nothing else, on a disk of the test bed; used inside of it")
 	flag.Parse()
 	if *small {
 		o.amounts = quick()
@@ -36,16 +37,22 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
-	if err := run(o); err != nil {
+	if *inside > 0 {
+		o.amounts.pairs = *inside
+	}
+	if err := run(o, *inside > 0); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 // run measures in a folder of its own, and puts the machine back as it was, whatever happened.
-func run(o options) (err error) {
+func run(o options, inside bool) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
+	if inside {
+		return quotaInside(ctx, o)
+	}
 	if o.driver, err = filepath.Abs(o.driver); err != nil {
 		return err
 	}

@@ -19,9 +19,6 @@ import (
 const (
 	// pageOf is how many volumes a page of ListVolumes has, wherever they are.
 	pageOf = 10
-	// idle is how long the driver has nothing to do before its memory is looked at: longer than it takes
-	// between two measurements of a pool.
-	idle = 15 * time.Second
 
 	callListAll = "ListVolumes, all"
 )
@@ -176,26 +173,21 @@ func firstReady(ctx context.Context, socket string) error {
 	return errors.Join(client.Ready(ctx), client.Close())
 }
 
-// footprint waits until the driver has been idle for a while and notes its memory. Without aims on it, or where it is
-// quick, nobody waits.
+// footprint waits until the driver has been idle for a while and notes its memory.
 func (b *bench) footprint(ctx context.Context, d *harness.Driver, k kind, existing int, after string) error {
-	if b.amounts.starts < full().starts && existing > 0 {
-		return nil
-	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(idle):
+	case <-time.After(b.amounts.idle):
 	}
 	status := filepath.Join("/proc", strconv.Itoa(d.PID()), "status")
 	if _, err := os.Stat(status); err != nil {
 		return err
 	}
-	f := footprint{
+	b.report.Footprint = append(b.report.Footprint, footprint{
 		Existing: existing, Volume: k.name, After: after,
 		AnonMiB: round(float64(kibibytes(status, "RssAnon"))/1024, 1), RSSMiB: round(float64(kibibytes(status, "VmRSS"))/1024, 1),
-	}
-	b.report.Footprint = append(b.report.Footprint, f)
+	})
 	return nil
 }
 

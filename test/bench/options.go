@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // options say what is measured, and where.
@@ -28,6 +29,9 @@ type amounts struct {
 	formatted []int
 	// calls are measured at each number of existing volumes, starts are those of the process.
 	calls, starts int
+	// idle is how long the driver has nothing to do before its memory is looked at: longer than it takes between two
+	// measurements of a pool.
+	idle time.Duration
 	// ioBytes are read and written in turn, ioCalls are the random ones of a turn, ioPairs the turns.
 	ioBytes          int64
 	ioCalls, ioPairs int
@@ -43,14 +47,14 @@ const together = 16
 func full() amounts {
 	return amounts{
 		rounds: 3, livesAlone: 100, livesTogether: 320, pairs: 40, existing: []int{10, 1000, 10000}, formatted: []int{10, 1000},
-		calls: 60, starts: 5, ioBytes: 256 * mib, ioCalls: 4000, ioPairs: 6, copies: 30, diskBytes: 8 * gib,
+		calls: 60, starts: 5, idle: 15 * time.Second, ioBytes: 256 * mib, ioCalls: 4000, ioPairs: 6, copies: 30, diskBytes: 8 * gib,
 	}
 }
 
 func quick() amounts {
 	return amounts{
 		rounds: 1, livesAlone: 10, livesTogether: 32, pairs: 4, existing: []int{10, 200}, formatted: []int{10, 30},
-		calls: 10, starts: 2, ioBytes: 16 * mib, ioCalls: 200, ioPairs: 2, copies: 4, diskBytes: 1 * gib,
+		calls: 10, starts: 2, idle: 2 * time.Second, ioBytes: 16 * mib, ioCalls: 200, ioPairs: 2, copies: 4, diskBytes: 1 * gib,
 	}
 }
 
@@ -74,6 +78,7 @@ func parts() []part {
 		{"io", (*bench).io},
 		{"many", (*bench).many},
 		{"formatted", (*bench).formatted},
+		{"quota", (*bench).quota},
 	}
 }
 

@@ -34,6 +34,7 @@ type copyFigures struct {
 // floorFigures are what the driver took beside what the same takes by hand, in turns.
 type floorFigures struct {
 	Name   string  `json:"name"`
+	Volume string  `json:"volume"`
 	Place  string  `json:"place"`
 	Unit   string  `json:"unit"`
 	Driver float64 `json:"driver"`

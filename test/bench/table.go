@@ -62,9 +62,9 @@ func (r *report) printFloors(out io.Writer) {
 		return
 	}
 	section(out, "Beside the same by hand, in turns, medians")
-	lines := []string{"what\twhere\tunit\tdriver\tby hand\tratio\tby hand is"}
+	lines := []string{"what\tof a\twhere\tunit\tdriver\tby hand\tratio\tby hand is"}
 	for _, f := range slices.Concat(r.Floors, r.IO) {
-		lines = append(lines, fmt.Sprintf("%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s", f.Name, f.Place, f.Unit, f.Driver, f.Hand, f.Ratio, f.Parts))
+		lines = append(lines, fmt.Sprintf("%s\t%s\t%s\t%s\t%.2f\t%.2f\t%.2f\t%s", f.Name, f.Volume, f.Place, f.Unit, f.Driver, f.Hand, f.Ratio, f.Parts))
 	}
 	rows(out, lines...)
 }
