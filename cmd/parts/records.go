@@ -22,6 +22,8 @@ const (
 type State struct {
 	*embedded.DB
 	Machine Machine
+	// Host is this machine's name among the hosts.
+	Host string
 }
 
 // OpenState opens a state directory, or makes it. Where another process holds it, the error is fault.Busy.
@@ -43,7 +45,16 @@ func OpenState(ctx context.Context, dir, hostName, clusterID string) (*State, er
 	if err != nil {
 		return nil, err
 	}
-	return &State{DB: db, Machine: machine}, nil
+	return &State{DB: db, Machine: machine, Host: hostName}, nil
+}
+
+// ReopenState opens a state directory that holds records, whosever of this machine's hosts they are.
+func ReopenState(ctx context.Context, dir string) (*State, error) {
+	owner, clusterID, err := embedded.Identify(filepath.Join(dir, recordsFile))
+	if err != nil {
+		return nil, err
+	}
+	return OpenState(ctx, dir, owner.Host, clusterID)
 }
 
 // HasRecords tells whether a state directory is there and holds a file of records.

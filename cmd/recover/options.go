@@ -4,11 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
@@ -42,17 +42,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 func (o *Options) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for flag, value := range map[string]*string{"--datastores": &o.Datastores, "--state-dir": &o.StateDir} {
-		if *value == "" {
-			bad("%s is missing", flag)
-			continue
-		}
-		abs, err := filepath.Abs(*value)
-		if err != nil {
-			bad("%s: %w", flag, err)
-		}
-		*value = abs
-	}
+	errs = append(errs, parts.Absolute("--datastores", &o.Datastores), parts.Absolute("--state-dir", &o.StateDir))
 	if o.ClusterID == "" {
 		bad("--cluster-id is missing: the pools' markers (.datastore-csi/pool.json) name it")
 	} else if msgs := validation.IsValidLabelValue(o.ClusterID); len(msgs) > 0 {

@@ -159,9 +159,7 @@ func (a *Agent) subjectsOn(ctx context.Context, name string) ([]*subject, error)
 
 // expected is what a record says of the storage.
 func (s *subject) expected() datastore.Expected {
-	return datastore.Expected{
-		Volume: s.Volume, Location: s.status.Location, There: s.status.Phase == v1alpha1.Ready && s.deletion == nil,
-	}
+	return datastore.Expect(s.Volume, *s.status, s.deletion)
 }
 
 // unrecorded tells whether something is there whose record is gone before: a record does not come back.

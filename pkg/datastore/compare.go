@@ -20,6 +20,11 @@ type Expected struct {
 	There bool
 }
 
+// Expect returns what a record says of its storage.
+func Expect(v Volume, w v1alpha1.WorkerStatus, d *v1alpha1.Deletion) Expected {
+	return Expected{Volume: v, Location: w.Location, There: w.Phase == v1alpha1.Ready && d == nil}
+}
+
 // Comparison is how what was found on a pool differs from what the records say. Each list is sorted by
 // name.
 type Comparison struct {

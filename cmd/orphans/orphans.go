@@ -1,0 +1,130 @@
+// Package orphans lists what lies on datastores without a record, and what is recorded and not there, while the
+// driver is stopped. It changes nothing.
+package orphans
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"github.com/datastore-csi/datastore-csi/cmd/parts"
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
+)
+
+// Orphan is one line of the list.
+type Orphan struct {
+	Datastore string `json:"datastore"`
+	v1alpha1.Orphan
+	// AgeSeconds since it was made.
+	AgeSeconds int64 `json:"ageSeconds"`
+}
+
+// Run prints the orphans. The error is also set where a datastore could not be looked at.
+func Run(ctx context.Context, o Options) error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	documents, bad := parts.ReadDocuments(o.Datastores)
+	if len(documents) == 0 {
+		return fmt.Errorf("read the datastores: %w", bad)
+	}
+	has, err := parts.HasRecords(o.StateDir)
+	if err != nil {
+		return err
+	}
+	if !has {
+		return fault.New(fault.NotFound, "state directory %s holds no records: everything on the datastores is without one; "+
+			"`datastore-csi recover` shows it and gives the records back", o.StateDir)
+	}
+	state, err := parts.ReopenState(ctx, o.StateDir)
+	if err != nil {
+		return parts.Holder(err, "look at its status, or its metrics, or stop it")
+	}
+	orphans, err := list(ctx, state, o, documents)
+	err = errors.Join(err, state.Close(), bad)
+	return errors.Join(write(o.Out, o.Format, orphans), err)
+}
+
+// list looks at every datastore of the host.
+func list(ctx context.Context, state *parts.State, o Options, documents []*v1alpha1.Datastore) ([]Orphan, error) {
+	looker, err := parts.NewLooker(o.StateDir, state.ClusterID())
+	if err != nil {
+		return nil, err
+	}
+	out := []Orphan{}
+	var errs []error
+	for _, l := range looker.Look(ctx, documents) {
+		if !datastore.Serves(l.Datastore, state.Host) {
+			continue
+		}
+		expected, err := expected(ctx, state.Store(), l.Datastore.Name)
+		if err != nil {
+			return out, err
+		}
+		if l.Err != nil && !(fault.Is(l.Err, fault.NotFound) && len(expected) == 0) {
+			errs = append(errs, l.Err)
+			continue
+		}
+		for _, found := range datastore.Compare(l.Found, expected).Audit().Orphans {
+			out = append(out, Orphan{Datastore: l.Datastore.Name, Orphan: found, AgeSeconds: int64(o.Now().Sub(found.Since.Time).Seconds())})
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// expected is what the records say of a datastore.
+func expected(ctx context.Context, s *store.Store, name string) ([]datastore.Expected, error) {
+	volumes, err := s.Volumes.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []datastore.Expected
+	for _, v := range volumes {
+		if v.Spec.Datastore == name {
+			out = append(out, datastore.Expect(datastore.FromRecord(v), v.Status.Worker, v.Spec.Deletion))
+		}
+	}
+	snapshots, err := s.Snapshots.List(ctx)
+	for _, s := range snapshots {
+		if s.Spec.Datastore == name {
+			out = append(out, datastore.Expect(datastore.FromSnapshot(s), s.Status.Worker, s.Spec.Deletion))
+		}
+	}
+	return out, err
+}
+
+func write(out io.Writer, format string, orphans []Orphan) error {
+	if format == parts.JSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		return e.Encode(map[string][]Orphan{"orphans": orphans})
+	}
+	if len(orphans) == 0 {
+		_, err := fmt.Fprintln(out, "No orphans: what lies on the datastores and what the records say is the same.")
+		return err
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if _, err := fmt.Fprintln(w, "WHAT\tKIND\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION"); err != nil {
+		return err
+	}
+	for _, o := range orphans {
+		kind := "volume"
+		if o.Snapshot {
+			kind = "snapshot"
+		}
+		age := duration.HumanDuration(time.Duration(o.AgeSeconds) * time.Second)
+		if _, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Kind, kind, o.Name, o.Datastore, o.Size.String(), age, o.Location); err != nil {
+			return err
+		}
+	}
+	return w.Flush()
+}
