@@ -7,6 +7,7 @@ LDFLAGS   ?= -s -w -X main.version=$(VERSION)
 PKG       ?= ./pkg/... ./cmd/...
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
+BENCHFLAGS ?=
 
 # The version is given above: asking git again would fail in a tree of another owner.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
@@ -44,7 +45,7 @@ clean: ## Remove what was built
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
-.PHONY: test test-unit sanity conformance faults testbed test-vm fuzz
+.PHONY: test test-unit sanity conformance faults testbed test-vm bench fuzz
 test: ## All that CI runs, every part, with a summary
 	@hack/parts.sh lint lint-selftest generate-check build test-unit sanity testbed conformance
 
@@ -73,6 +74,11 @@ testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the 
 
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
 	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)
+
+bench: build ## Speed beside bare system calls, as a table and bin/bench.json (BENCHFLAGS=-quick for a glance)
+	@hack/deps.sh fs testbed
+	@CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./test/bench
+	@$(BIN)/bench --driver $(BIN)/datastore-csi --vm $(VM) --json $(BIN)/bench.json $(BENCHFLAGS)
 
 fuzz: ## Each fuzz test for FUZZTIME (30s); `make test-unit` runs their corpora
 	@hack/fuzz.sh $(FUZZTIME) $(PKG)
