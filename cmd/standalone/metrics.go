@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"github.com/datastore-csi/datastore-csi/cmd/status"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
 )
 
@@ -81,7 +82,7 @@ func (m *metrics) documentsValid(valid bool) {
 
 // serveMetrics serves the metrics until ctx ends, if they are wanted.
 func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error {
-	s.metrics.registry.MustRegister(newDatastoreCollector(s.controller), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	s.metrics.registry.MustRegister(newDatastoreCollector(s.controller), newOrphanCollector(s.set.Statuses), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "agent_queue_length", Help: "Volumes and pools that wait for the agent, are worked on, or are tried again later.",
 	}, func() float64 { return float64(s.agent.QueueLength()) }))
 	if s.options.MetricsAddress == "" {
@@ -92,6 +93,7 @@ func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error
 		return fmt.Errorf("--metrics-address %s: %w; give another one", s.options.MetricsAddress, err)
 	}
 	mux := http.NewServeMux()
+	mux.Handle(status.Path, status.Handler(s.report))
 	mux.Handle("/metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}
 	group.Go(func() error {
@@ -106,6 +108,17 @@ func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error
 		return nil
 	})
 	return nil
+}
+
+// report is what the driver says of itself to the administrator.
+func (s *service) report(ctx context.Context) (status.Report, error) {
+	overview, err := s.controller.Overview(ctx)
+	if err != nil {
+		return status.Report{}, err
+	}
+	r, err := status.Make(ctx, s.store, overview, s.set.Statuses())
+	r.Version, r.Host, r.ClusterID = s.options.Version, s.options.Host, s.db.ClusterID()
+	return r, err
 }
 
 // datastoreCollector reads the datastores' figures when they are asked for.

@@ -30,7 +30,7 @@ type Options struct {
 	ClusterID string
 	// MaxVolumesPerNode may be published at a time; 0 is no bound.
 	MaxVolumesPerNode int64
-	// MetricsAddress to serve Prometheus metrics on (HOST:PORT); empty means not at all.
+	// MetricsAddress to serve Prometheus metrics and the status on (HOST:PORT); empty means not at all.
 	MetricsAddress string
 	// Version to report.
 	Version string
@@ -46,7 +46,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Host, "host", "", "this host's name, CSI's node ID (required)")
 	f.StringVar(&o.ClusterID, "cluster-id", "", "ID that marks the volumes as this cluster's; made once and kept where it is not given")
 	f.Int64Var(&o.MaxVolumesPerNode, "max-volumes-per-node", 0, "how many volumes may be published here at a time; 0 is no bound")
-	f.StringVar(&o.MetricsAddress, "metrics-address", "", "HOST:PORT to serve Prometheus metrics on; not served where it is not given")
+	f.StringVar(&o.MetricsAddress, "metrics-address", "", "HOST:PORT to serve Prometheus metrics and the status on; not served where it is not given")
 }
 
 // Validate checks the options; the error names each flag that is wrong and says what is allowed.

@@ -89,19 +89,22 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 		Types: parts.Types(), Host: o.Host, MachineID: m.ID, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
 		Tools: tools,
 	})
+	s.stager, err = stage.New(ctx, stage.Config{
+		Host: o.Host, BootID: m.BootID, Volumes: s.store.Volumes, Set: s.set, Mounter: mount.New(mount.Config{}),
+		Command: run, Dir: filepath.Join(o.StateDir, "stage"), Hook: o.Hook,
+	})
+	if err != nil {
+		return err
+	}
 	s.agent = agent.New(agent.Config{
 		Host: o.Host, MachineID: m.ID, BootID: m.BootID, Store: s.store, Set: s.set, Workers: workers,
-		AuditEvery: auditEvery, Observe: s.metrics.work, Now: time.Now, Hook: o.Hook,
+		AuditEvery: auditEvery, Quiesce: s.stager.Quiesce, Observe: s.metrics.work, Now: time.Now, Hook: o.Hook,
 	})
 	s.controller = controller.New(controller.Config{
 		ClusterID: s.db.ClusterID(), Store: s.store, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
 	})
 	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid}
-	s.stager, err = stage.New(ctx, stage.Config{
-		Host: o.Host, BootID: m.BootID, Volumes: s.store.Volumes, Set: s.set, Mounter: mount.New(mount.Config{}),
-		Command: run, Dir: filepath.Join(o.StateDir, "stage"), Hook: o.Hook,
-	})
-	return err
+	return nil
 }
 
 // run starts the parts in the order in which they need each other, and listens when all are ready.
