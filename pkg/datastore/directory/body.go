@@ -82,9 +82,6 @@ type duplicate struct {
 	progress datastore.Progress
 }
 
-// entry is a folder in volumes/, snapshots/, tmp/ or trash/ that counts as the pool's own.
-type entry struct{ dir string }
-
 // growth is a volume that is larger already, while its mark doesn't say so.
 type growth struct {
 	// bytes is its size now.

@@ -24,6 +24,8 @@ type images struct {
 	mu sync.Mutex
 	// asked tells that the pool's file system said whether files can share blocks: shares.
 	asked, shares bool
+
+	measured families
 }
 
 var _ body = (*images)(nil)
@@ -171,25 +173,6 @@ func (b *images) problems(root *file.Root, dir string, m meta) ([]v1alpha1.Probl
 			full, info.Bytes, m.Bytes))
 	}
 	return nil, nil
-}
-
-// own adds up what the images take.
-func (b *images) own(ctx context.Context, root *file.Root, all []entry) (int64, error) {
-	var sum int64
-	for _, e := range all {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		info, err := root.Stat(e.dir + "/" + imageName)
-		switch {
-		case foreign(err):
-		case err != nil:
-			return 0, err
-		case info.Mode.IsRegular():
-			sum += info.Allocated
-		}
-	}
-	return sum, nil
 }
 
 // foreign tells whether an error is of something that is gone meanwhile or isn't ours: no directory, a link, a

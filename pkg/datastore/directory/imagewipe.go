@@ -52,12 +52,13 @@ func (b *images) wipeImage(ctx context.Context, root *file.Root, dir, name strin
 		return err
 	}
 	defer image.Close() //nolint:errcheck // synced as it is wiped
-	used, err := file.InUse(image)
-	if err != nil {
-		return err
-	}
-	if used {
+	// Status looks at images for a moment.
+	moment, cancel := context.WithTimeout(ctx, passing)
+	defer cancel()
+	if err := file.AwaitUnused(moment, image); ctx.Err() == nil && moment.Err() != nil {
 		return errors.Join(b.unattached(image), fault.New(fault.Precondition, "somebody has %s open; it is wiped when they close it", image.Name()))
+	} else if err != nil {
+		return err
 	}
 	info, err := file.StatFile(image)
 	if err != nil || info.Links != 1 {

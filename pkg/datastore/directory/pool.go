@@ -23,6 +23,8 @@ type pool struct {
 	// defaultWipe is the datastore's for volumes that say nothing.
 	defaultWipe v1alpha1.WipePolicy
 
+	index index
+
 	// reclaiming holds the call of Reclaim that runs.
 	reclaiming chan struct{}
 	// orders lets one at a time change what stands in the folders of volumes about their wipe.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -15,8 +14,8 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 )
 
-// Status asks statfs(2), and adds up what the images take (st_blocks). Images are known by their place; marks
-// are not read for it.
+// Status asks statfs(2), and adds up what the volumes take: see images.own and trees.own for how exactly. Own is never
+// more than is in use.
 func (p *pool) Status(ctx context.Context) (datastore.Status, error) {
 	status, err := p.status(ctx)
 	return status, fault.Wrap(err, "measure datastore", p.datastore)
@@ -36,12 +35,15 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 	if err != nil {
 		return datastore.Status{}, err
 	}
+	if fs, err = root.Filesystem(); err != nil { // after own, which takes a while
+		return datastore.Status{}, err
+	}
 	features, findings := p.features(ctx, root, fs)
 	// What statfs calls free on btrfs counts space that only metadata can have: the total is what is used
 	// and what can still be, as df(1) counts its share in use.
 	used := fs.Total - fs.Free
 	return datastore.Status{
-		UUID: p.marker.Pool, Host: p.marker.Host, Total: used + free(fs), Used: used, Free: free(fs), Own: own,
+		UUID: p.marker.Pool, Host: p.marker.Host, Total: used + free(fs), Used: used, Free: free(fs), Own: min(own, used),
 		Degraded: fs.ReadOnly, Features: features, Findings: findings,
 	}, nil
 }
@@ -68,19 +70,13 @@ func (p *pool) features(ctx context.Context, root *file.Root, fs file.Filesystem
 
 // ownBytes adds up what volumes and snapshots take, also those that are being made or removed.
 func (p *pool) ownBytes(ctx context.Context, root *file.Root) (int64, error) {
-	var all []entry
-	for _, dir := range []string{volumesDir, snapshotsDir, tmpDir, trashDir} {
-		names, err := list(root, dir)
-		if err != nil {
-			return 0, err
-		}
-		for _, name := range names {
-			all = append(all, entry{dir: path.Join(dir, name)})
-		}
+	all, err := p.index.scan(ctx, root)
+	if err != nil {
+		return 0, err
 	}
 	var sum int64
-	for _, b := range p.bodies {
-		bytes, err := b.own(ctx, root, all)
+	for format, b := range p.bodies {
+		bytes, err := b.own(ctx, root, all[format])
 		if err != nil {
 			return 0, err
 		}

@@ -51,12 +51,21 @@ const (
 // reach beyond the range. A file that others change meanwhile may yield some twice or not at all. It ends
 // with ctx. A file system that can't tell is fault.Precondition.
 func Extents(ctx context.Context, f *os.File, start, end int64, more func(Extent) bool) error {
+	return extents(ctx, f, start, end, fiemapSync, more)
+}
+
+// ExtentsAsTheyAre is Extents without waiting for what was written: some may have no place yet.
+func ExtentsAsTheyAre(ctx context.Context, f *os.File, start, end int64, more func(Extent) bool) error {
+	return extents(ctx, f, start, end, 0, more)
+}
+
+func extents(ctx context.Context, f *os.File, start, end int64, flags uint32, more func(Extent) bool) error {
 	buffer := make([]byte, fiemapHeader+fiemapBatch*fiemapExtent)
 	for start < end {
 		if err := ctx.Err(); err != nil {
 			return failed("map", f.Name(), err)
 		}
-		n, err := fiemap(f, start, end, buffer)
+		n, err := fiemap(f, start, end, flags, buffer)
 		if err != nil {
 			return failed("map", f.Name(), err)
 		}
@@ -75,12 +84,12 @@ func Extents(ctx context.Context, f *os.File, start, end int64, more func(Extent
 }
 
 // fiemap fills the buffer with the extents of a range and returns the number of extents in it.
-func fiemap(f *os.File, start, end int64, buffer []byte) (int, error) {
+func fiemap(f *os.File, start, end int64, flags uint32, buffer []byte) (int, error) {
 	clear(buffer[:fiemapHeader])
 	ne := binary.NativeEndian
 	ne.PutUint64(buffer[0:], uint64(start))
 	ne.PutUint64(buffer[8:], uint64(end-start))
-	ne.PutUint32(buffer[16:], fiemapSync)
+	ne.PutUint32(buffer[16:], flags)
 	ne.PutUint32(buffer[24:], fiemapBatch)
 	err := retry(func() error {
 		_, _, no := unix.Syscall(unix.SYS_IOCTL, f.Fd(), fsIocFiemap, uintptr(unsafe.Pointer(&buffer[0])))
