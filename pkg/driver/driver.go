@@ -46,6 +46,8 @@ type Stager interface {
 	Unpublish(ctx context.Context, id, path string) error
 	Stats(ctx context.Context, id, path string) (stage.Stats, error)
 	Expand(ctx context.Context, id, path string, required int64) (bytes int64, err error)
+	Health(ctx context.Context, id, staging, target string) ([]v1alpha1.Problem, error)
+	StorageHealth() []stage.StorageProblem
 }
 
 // Config is what a Driver needs.

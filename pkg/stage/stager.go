@@ -31,11 +31,15 @@ type Config struct {
 	Dir string
 	// FreezeLimit is how long Quiesce freezes a file system at most; 0 is 5 s.
 	FreezeLimit time.Duration
+	// LookLimit is how long a look at a volume's health may take; 0 is 5 s.
+	LookLimit time.Duration
 	// Hook stands in the context of Reconcile; nil in the shipped binary.
 	Hook step.Hook
 }
 
 func (c Config) freezeLimit() time.Duration { return cmp.Or(c.FreezeLimit, freezeLimit) }
+
+func (c Config) lookLimit() time.Duration { return cmp.Or(c.LookLimit, lookLimit) }
 
 // Stager stages and publishes volumes on one host. Its methods may be called concurrently; a second call
 // about a volume is fault.Busy while the first one runs.
@@ -45,6 +49,8 @@ type Stager struct {
 
 	mu   sync.Mutex
 	busy map[string]bool
+	// looking are the volumes whose health somebody looks at.
+	looking map[string]bool
 }
 
 const dirMode = 0o700
@@ -55,7 +61,7 @@ func New(ctx context.Context, c Config) (*Stager, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, "open the folder of stage records", c.Dir)
 	}
-	return &Stager{config: c, records: records{root}, busy: map[string]bool{}}, nil
+	return &Stager{config: c, records: records{root}, busy: map[string]bool{}, looking: map[string]bool{}}, nil
 }
 
 // Close lets go of the folder of stage records. What is staged stays staged.

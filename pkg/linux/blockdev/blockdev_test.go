@@ -184,3 +184,20 @@ func TestADeviceOfNoBytesIsNotThereYet(t *testing.T) {
 		t.Errorf("got %d, %v", n, err)
 	}
 }
+
+func TestTheFileUnderALoopDeviceIsKnown(t *testing.T) {
+	device := attach(t, 1<<20)
+	file, gone, err := blockdev.Backing(device)
+	if filepath.Base(file) != "disk.img" || gone || err != nil {
+		t.Fatalf("%q, %t, %v", file, gone, err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if now, gone, err := blockdev.Backing(device); now != file || !gone || err != nil {
+		t.Errorf("after its removal: %q, %t, %v", now, gone, err)
+	}
+	if _, _, err := blockdev.Backing("/dev/null"); err == nil {
+		t.Error("a character device has a backing file")
+	}
+}

@@ -112,3 +112,11 @@ func TestARemovalThatDiedGoesOn(t *testing.T) {
 	must(t, btrfs.Delete(t.Context(), top, "a"))
 	wantGone(t, dir, "a")
 }
+
+func TestANewFileSystemsDevicesHaveNoErrors(t *testing.T) {
+	if n, err := btrfs.DeviceErrors(opened(t, filesystem(t))); n != 0 || err != nil {
+		t.Errorf("%d errors, %v", n, err)
+	}
+	_, err := btrfs.DeviceErrors(opened(t, "/proc"))
+	wantKind(t, err, fault.Precondition)
+}

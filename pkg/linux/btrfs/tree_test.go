@@ -36,3 +36,9 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestTheErrorsOfADeviceHaveTheirSize(t *testing.T) {
+	if size := unsafe.Sizeof(deviceStats{}); size != sizeOfStats {
+		t.Errorf("struct btrfs_ioctl_get_dev_stats has %d bytes", size)
+	}
+}
