@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -26,7 +25,7 @@ func (c *Controller) Modify(ctx context.Context, id string, parameters map[strin
 		if now.UID != v.UID || now.Spec.Deletion != nil || now.DeletionTimestamp != nil {
 			return fault.New(fault.Busy, "it is being deleted")
 		}
-		if m.of(now) {
+		if m.hold(now) {
 			return store.Unchanged()
 		}
 		if m.onDelete != "" {
@@ -66,13 +65,10 @@ func (c *Controller) canBecome(ctx context.Context, v *v1alpha1.DatastoreVolume,
 		return m, nil
 	}
 	pool, err := c.pool(ctx, d.Name, v.Spec.Worker.Host)
-	switch {
-	case err != nil:
+	if err != nil {
 		return m, err
-	case !slices.Contains(pool.Features, v1alpha1.WipeByZeroes):
-		return m, fault.Wrap(unwipeable(), "use datastore", d.Name)
 	}
-	return m, nil
+	return m, fault.Wrap(zeroes(v.Spec.Format, pool.Features), "use datastore", d.Name)
 }
 
 // pool is a datastore as a host reported it last. One that can't be used now is fault.Unavailable.

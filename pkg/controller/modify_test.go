@@ -46,7 +46,12 @@ func TestModifyChangesWhatIsNamedAndNothingElse(t *testing.T) {
 			t.Errorf("%v: %q, %q, written %t", step.set, now.Spec.OnDelete, now.Spec.Wipe, now.ResourceVersion != before.ResourceVersion)
 		}
 	}
-	// What was changed since makes the first request another one.
+	// The first request is still the same, and changes nothing back; another one is another one.
+	again := r.create(t, q)
+	if again.UID != v.UID || again.Spec.OnDelete != v1alpha1.DeleteData {
+		t.Errorf("the repeat made or changed a volume: %+v", again.Spec)
+	}
+	q.Mutable = map[string]string{"onDelete": "delete"}
 	_, err := r.Create(t.Context(), q)
 	want(t, err, fault.Exists, "mutable parameters")
 }
@@ -79,6 +84,9 @@ func TestMutableParametersThatCantBeAreRefused(t *testing.T) {
 			}
 		})
 	}
+	r.has(t, "large", v1alpha1.WipeByZeroes)
+	r.create(t, ask("tree", gib, "datastore", "large", "format", "subdirectory", "quota", "none"))
+	want(t, r.Modify(t.Context(), "tree", map[string]string{"wipe": "zero"}), fault.Invalid, "sub-directory")
 	want(t, r.Modify(t.Context(), "w", nil), fault.NotFound)
 	want(t, r.Modify(t.Context(), "../etc", nil), fault.Invalid)
 	r.pool(t, "large", func(p *v1alpha1.PoolStatus) { p.Health = v1alpha1.Unavailable })

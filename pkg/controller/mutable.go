@@ -44,8 +44,8 @@ func parseMutable(in map[string]string) (m mutable, err error) {
 	return m, nil
 }
 
-// of tells whether a volume has what the parameters say.
-func (m mutable) of(v *v1alpha1.DatastoreVolume) bool {
+// hold tells whether a volume has what the parameters say.
+func (m mutable) hold(v *v1alpha1.DatastoreVolume) bool {
 	return (m.onDelete == "" || m.onDelete == v.Spec.OnDelete) && (m.wipe == "" || m.wipe == v.Spec.Wipe)
 }
 
@@ -68,7 +68,16 @@ func unserved[T ~string](parameter string, asked T, served []T) error {
 	return fault.New(fault.Invalid, "parameter %q: its type can't %s; it can [%s]", parameter, strings.ToLower(string(asked)), strings.Join(words, ", "))
 }
 
-// unwipeable is why zeroes can't wipe.
-func unwipeable() error {
-	return fault.New(fault.Invalid, "parameter %q: zero is of no use there, since its file system writes elsewhere what is overwritten; ask for discard or none", paramWipe)
+// zeroes says why a pool with those features can't wipe a volume of that format with zeroes, as fault.Invalid.
+func zeroes(format v1alpha1.VolumeFormat, features []v1alpha1.Feature) error {
+	why := ""
+	switch {
+	case format == v1alpha1.FormatSubdirectory:
+		why = "to a sub-directory, whose files' old blocks nobody can name"
+	case !slices.Contains(features, v1alpha1.WipeByZeroes):
+		why = "there, since its file system writes elsewhere what is overwritten"
+	default:
+		return nil
+	}
+	return fault.New(fault.Invalid, "parameter %q: zero is of no use %s; ask for discard or none", paramWipe, why)
 }

@@ -45,7 +45,8 @@ type demand struct {
 	size      Range
 	volume    datastore.Volume // without its size; Format, Provisioning and Wipe "" are the datastore's
 	wish      wish
-	source    *origin // nil for an empty volume
+	mutable   map[string]string // as they were given
+	source    *origin           // nil for an empty volume
 	namespace string
 	topology  Topology
 	placement placement
@@ -132,8 +133,10 @@ func (d demand) served(c candidate, v datastore.Volume) error {
 		return fault.New(fault.Invalid, "the size of sub-directories can't be enforced there: mount its file system with project quotas "+
 			"(option prjquota of xfs and ext4), or ask for %s: none", paramQuota)
 	}
-	if v.Wipe == v1alpha1.WipeZero && !slices.Contains(c.pool.Features, v1alpha1.WipeByZeroes) {
-		return unwipeable()
+	if v.Wipe == v1alpha1.WipeZero {
+		if err := zeroes(v.Format, c.pool.Features); err != nil {
+			return err
+		}
 	}
 	if d.source == nil {
 		return nil

@@ -34,9 +34,8 @@ func repeats(v *v1alpha1.DatastoreVolume, q CreateRequest) error {
 }
 
 // differs names what of a volume is not as asked for; "" is nothing. It does not judge the request: what could
-// be asked for when the volume was made may be refused today.
+// be asked for when the volume was made may be refused today, and may have been modified since.
 func differs(v *v1alpha1.DatastoreVolume, q CreateRequest) string {
-	m, err := parseMutable(q.Mutable)
 	switch {
 	case v.Spec.Name != q.Name:
 		return "name"
@@ -48,7 +47,7 @@ func differs(v *v1alpha1.DatastoreVolume, q CreateRequest) string {
 		return "file system"
 	case !maps.Equal(v.Spec.Parameters, ownParameters(q.Parameters)):
 		return "parameters"
-	case err != nil || !m.of(v):
+	case !sameMutable(v, q.Mutable):
 		return "mutable parameters"
 	case !sameSource(v.Spec.Source, q.Source):
 		return "content source"
@@ -71,6 +70,16 @@ func sameFilesystem(v *v1alpha1.DatastoreVolume, q CreateRequest) bool {
 		return true
 	}
 	return v.Spec.Filesystem.Type == cmp.Or(asked, string(filesystem.Ext4))
+}
+
+// sameMutable compares with what a volume was made with. A record that was recovered from its mark does not know that:
+// there what holds now must be the same.
+func sameMutable(v *v1alpha1.DatastoreVolume, asked map[string]string) bool {
+	if len(v.Spec.MutableParameters) > 0 || len(asked) == 0 {
+		return maps.Equal(v.Spec.MutableParameters, asked)
+	}
+	m, err := parseMutable(asked)
+	return err == nil && m.hold(v)
 }
 
 func sameSource(has *v1alpha1.VolumeSource, asked *Source) bool {

@@ -83,6 +83,9 @@ func TestWhatAFormatCantHaveIsRefused(t *testing.T) {
 			c.datastore.Spec.Volumes.Wipe = v1alpha1.WipeZero
 			c.capabilities.Wipe = []v1alpha1.WipePolicy{v1alpha1.WipeZero}
 		}), fault.Invalid, []string{"wipe"}},
+		"zeroes for a sub-directory": {ask(tree, func(d *demand) { d.volume.Quota, d.volume.Wipe = v1alpha1.QuotaNone, v1alpha1.WipeZero }), pool("a", gib, 0, 0, trees, features(v1alpha1.WipeByZeroes), func(c *candidate) {
+			c.capabilities.Wipe = []v1alpha1.WipePolicy{v1alpha1.WipeZero}
+		}), fault.Invalid, []string{"wipe", "sub-directory"}},
 		"copies on a type without them": {ask(func(d *demand) { d.source = &origin{kind: v1alpha1.SourceVolume, id: "v"} }), pool("a", gib, 0, 0), fault.Invalid, []string{"copies of a volume"}},
 	} {
 		t.Run(name, func(t *testing.T) {

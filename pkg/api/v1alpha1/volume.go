@@ -48,6 +48,10 @@ type DatastoreVolumeSpec struct {
 	// Parameters are those of CreateVolume without the provisioner's own, compared on repeats.
 	Parameters map[string]string `json:"parameters,omitempty"`
 
+	// MutableParameters are those of CreateVolume, compared on repeats. What holds now is below: they may
+	// have been changed since.
+	MutableParameters map[string]string `json:"mutableParameters,omitempty"`
+
 	// OnDelete and Wipe are the volume's mutable parameters; "" leaves them to the datastore.
 	OnDelete DeletePolicy `json:"onDelete,omitempty"`
 	Wipe     WipePolicy   `json:"wipe,omitempty"`

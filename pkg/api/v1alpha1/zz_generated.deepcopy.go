@@ -319,6 +319,13 @@ func (in *DatastoreVolumeSpec) DeepCopyInto(out *DatastoreVolumeSpec) {
 			(*out)[key] = val
 		}
 	}
+	if in.MutableParameters != nil {
+		in, out := &in.MutableParameters, &out.MutableParameters
+		*out = make(map[string]string, len(*in))
+		for key, val := range *in {
+			(*out)[key] = val
+		}
+	}
 	out.Worker = in.Worker
 	if in.Attachments != nil {
 		in, out := &in.Attachments, &out.Attachments
