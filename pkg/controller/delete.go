@@ -76,6 +76,11 @@ func (c *Controller) orderDeletion(ctx context.Context, found *v1alpha1.Datastor
 	if err != nil {
 		return nil, err
 	}
+	if found.Spec.Deletion == nil {
+		if err := c.canEnd(ctx, found, disposal(found, defaults)); err != nil {
+			return nil, err
+		}
+	}
 	return store.Change(ctx, c.config.Store.Volumes, found.Name, func(v *v1alpha1.DatastoreVolume) error {
 		if v.UID != found.UID {
 			return fault.New(fault.Busy, "volume %q was replaced by another of that name; try again", v.Name)
@@ -114,6 +119,22 @@ func disposal(v *v1alpha1.DatastoreVolume, defaults v1alpha1.VolumeDefaults) *v1
 		out.Wipe = cmp.Or(v.Spec.Wipe, defaults.Wipe)
 	}
 	return out
+}
+
+// canEnd refuses, before it is ordered, an end that the volume's pool can't give it: an order stands for good, and
+// a datastore's default may be younger than the volume.
+func (c *Controller) canEnd(ctx context.Context, v *v1alpha1.DatastoreVolume, d *v1alpha1.Deletion) error {
+	if d.Wipe != v1alpha1.WipeZero {
+		return nil
+	}
+	pool, err := c.pool(ctx, v.Spec.Datastore, v.Spec.Worker.Host)
+	if err != nil {
+		return err
+	}
+	if err := zeroes(v.Spec.Format, pool.Features); err != nil {
+		return fault.New(fault.Precondition, "datastore %q: %w, for this volume or as the datastore's default (spec.volumes.wipe)", v.Spec.Datastore, err)
+	}
+	return nil
 }
 
 // users are the hosts that a volume is attached to, or that may still be using it, sorted.

@@ -147,6 +147,26 @@ func TestADeletedVolumeEndsAsItOrItsDatastoreSays(t *testing.T) {
 	}
 }
 
+func TestAnEndThatAPoolCantGiveIsNotOrdered(t *testing.T) {
+	r := newRig(t, obedient)
+	r.create(t, ask("v", gib, "datastore", "large"))
+	r.snapshot(t, "s", "v")
+	r.administer(t, "large", func(d *v1alpha1.DatastoreSpec) { d.Volumes.Wipe = v1alpha1.WipeZero })
+	want(t, r.Delete(t.Context(), "v"), fault.Precondition, "large", "zero", "spec.volumes.wipe")
+	if v, err := r.Get(t.Context(), "v"); err != nil || v.Spec.Deletion != nil {
+		t.Errorf("it was ordered all the same: %+v, %v", v.Spec.Deletion, err)
+	}
+	if err := r.DeleteSnapshot(t.Context(), "s"); err != nil {
+		t.Errorf("a snapshot that can't ask for another wipe: %v", err)
+	}
+	if err := r.Modify(t.Context(), "v", map[string]string{"wipe": "none"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Delete(t.Context(), "v"); err != nil {
+		t.Errorf("with a wipe of its own: %v", err)
+	}
+}
+
 func TestARepeatFindsItsVolumeThoughItCouldNotBeAskedForToday(t *testing.T) {
 	r := newRig(t, obedient)
 	v := &v1alpha1.DatastoreVolume{ObjectMeta: named("v"), Spec: v1alpha1.DatastoreVolumeSpec{

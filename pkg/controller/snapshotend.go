@@ -48,7 +48,7 @@ func (c *Controller) orderSnapshotDeletion(ctx context.Context, found *v1alpha1.
 			return nil, inUse(err)
 		}
 	}
-	defaults, err := c.defaults(ctx, found.Spec.Datastore)
+	wipe, err := c.snapshotWipe(ctx, found)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +60,27 @@ func (c *Controller) orderSnapshotDeletion(ctx context.Context, found *v1alpha1.
 			return store.Unchanged()
 		}
 		s.Spec.Deletion = &v1alpha1.Deletion{
-			RequestedAt: metav1.NewTime(c.config.Now()), Policy: v1alpha1.DeleteData, Wipe: defaults.Wipe,
+			RequestedAt: metav1.NewTime(c.config.Now()), Policy: v1alpha1.DeleteData, Wipe: wipe,
 		}
 		return nil
 	})
+}
+
+// snapshotWipe is what the datastore says of the bytes of its volumes. Zeroes are left out where they would reach none
+// of a snapshot's: volumes are there only since they asked for another wipe, which a snapshot can't.
+func (c *Controller) snapshotWipe(ctx context.Context, s *v1alpha1.DatastoreSnapshot) (v1alpha1.WipePolicy, error) {
+	defaults, err := c.defaults(ctx, s.Spec.Datastore)
+	if err != nil || defaults.Wipe != v1alpha1.WipeZero {
+		return defaults.Wipe, err
+	}
+	pool, err := c.pool(ctx, s.Spec.Datastore, s.Spec.Worker.Host)
+	if err != nil {
+		return "", err
+	}
+	if zeroes(s.Spec.Format, pool.Features) != nil {
+		return v1alpha1.WipeDefault, nil
+	}
+	return v1alpha1.WipeZero, nil
 }
 
 // inUse gives a snapshot that is being copied the kind that the specification has for it (DeleteSnapshot, errors).
