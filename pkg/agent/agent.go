@@ -187,6 +187,7 @@ func (a *Agent) watchRecords(ctx context.Context, table records) error {
 		if s == nil {
 			delete(added, key)
 			a.forget(key)
+			a.auditOrphaned(key)
 			return
 		}
 		now := intent{s.uid, s.generation}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -35,6 +36,16 @@ func (a *Agent) auditAll(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for name := range a.config.Set.Statuses() {
+			a.AuditSoon(name)
+		}
+	}
+}
+
+// auditOrphaned audits the datastores that report what a record was about that is gone now.
+func (a *Agent) auditOrphaned(key string) {
+	id, _ := datastore.ParseKey(key)
+	for name, pool := range a.config.Set.Statuses() {
+		if slices.ContainsFunc(pool.Orphans, func(o v1alpha1.Orphan) bool { return o.Name == id }) {
 			a.AuditSoon(name)
 		}
 	}

@@ -122,6 +122,18 @@ func TestARecordWithoutStorageIsReportedUntilItIsMended(t *testing.T) {
 	await(t, r.store.Snapshots, "s", "mended", func(s *v1alpha1.DatastoreSnapshot) bool { return len(s.Status.Worker.Problems) == 0 })
 }
 
+func TestADeletedRecordIsNoOrphanAnyMore(t *testing.T) {
+	r := newRig(t)
+	r.source(t)
+	r.pools["a"].set(func(m *memory) { m.things = map[string]datastore.Found{} })
+	r.audit(t)
+	r.pool(t, "reported", orphans(1))
+	r.change(t, "source", func(v *v1alpha1.DatastoreVolume) { v.Spec.Deletion = &v1alpha1.Deletion{} })
+	r.await(t, "source", "deleted", phase(v1alpha1.Deleted))
+	r.remove(t, "source")
+	r.pool(t, "mended", orphans(0))
+}
+
 func TestWhatIsWrongWithAVolumeIsWrittenOnceAndCleared(t *testing.T) {
 	r := newRig(t)
 	r.source(t)

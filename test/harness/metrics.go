@@ -27,6 +27,9 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), listener.Close()
 }
 
+// MetricsAddress is where a driver that was started with metrics serves them.
+func (d *Driver) MetricsAddress() string { return d.metrics }
+
 // Metrics reads all metrics of a driver that was started with them, by name.
 func (d *Driver) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+d.metrics+"/metrics", nil)
