@@ -126,6 +126,12 @@ func TestASubdirectoryHasTheSizeOfItsVolume(t *testing.T) {
 		if total := sizeOf(t, target); total != 16*mib {
 			t.Errorf("its user sees %d bytes", total)
 		}
+		status, err = p.Status(t.Context())
+		must(t, err)
+		spares := slices.ContainsFunc(status.Findings, func(f v1alpha1.Finding) bool { return f.Reason == "QuotaSparesPrivileged" })
+		if spares != (d.name == "ext4") {
+			t.Errorf("findings %+v", status.Findings)
+		}
 		if status, err := p.Status(t.Context()); err != nil || status.Own < 15*mib || status.Own > 17*mib {
 			t.Errorf("own are %d bytes, %v", status.Own, err)
 		}

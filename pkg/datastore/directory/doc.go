@@ -1,5 +1,6 @@
 // Package directory is the datastore type that carves volumes out of a directory of a mounted ext4, xfs
-// or btrfs file system: each a raw image file that is used through a loop device.
+// or btrfs file system: each a raw image file that is used through a loop device, or a sub-directory that is used by bind
+// mounts.
 //
 // # What it keeps on the storage
 //
@@ -7,10 +8,16 @@
 //	PATH/.datastore-csi/tmp/NAME/     a volume that is being made
 //	PATH/.datastore-csi/trash/NAME/   what waits for its removal
 //	PATH/volumes/NAME/meta.json       the mark of a volume: whose it is, and what rebuilds its record
-//	PATH/volumes/NAME/disk.img        its bytes
+//	PATH/volumes/NAME/disk.img        its bytes, if it is an image
+//	PATH/volumes/NAME/data/           its files, if it is a sub-directory
 //
 // NAME is the volume's ID and the first digits of its record's UID. A thin image is sparse; a thick one
 // has all its space allocated, and on btrfs is overwritten in place.
+//
+// The size of a sub-directory is a hard limit of the file system. On ext4 and xfs data/ and all in it bears a project of
+// its own with a quota; the mark names the project, which lies from 0x44000000 to 0x53ffffff and is found by hashing the
+// record's UID, or the next such hash where somebody has it. On btrfs data/ is a subvolume with a limit of its qgroup, and
+// a copy or snapshot is one of it. With quota: none there is no limit.
 //
 // # Invariants
 //
@@ -24,6 +31,10 @@
 //     else in the directory, in volumes/ too, is foreign and left alone. What lies in tmp/ and trash/ is the
 //     pool's own.
 //   - The size in a mark is never larger than the image.
+//   - A sub-directory is limited before it comes into its place, and until it is out of use. No limit of ours is left where
+//     no directory bears it: a directory bears its project before the project has a limit, and loses the limit before it
+//     is removed. Open sets a limit again that differs from the mark, and refuses where none is enforced.
+//   - A sub-directory that is mounted anywhere is not deleted.
 //
 // # Recovery
 //

@@ -64,8 +64,12 @@ func (p *pool) features(ctx context.Context, root *file.Root, fs file.Filesystem
 		}
 		features = append(features, more...)
 	}
+	more, err := limitFindings(root, fs)
+	if err != nil {
+		more = []v1alpha1.Finding{{Reason: "LimitsUnknown", Message: fmt.Sprintf("%s: whether limits hold can't be found out now: %v", p.path, err)}}
+	}
 	slices.Sort(features)
-	return features, out
+	return features, append(out, more...)
 }
 
 // ownBytes adds up what volumes and snapshots take, also those that are being made or removed.

@@ -37,8 +37,9 @@ func (b *trees) fits(root *file.Root, v datastore.Volume) error {
 		return fault.New(fault.Invalid, "a sub-directory has no file system of its own, %q can't be made; use format image", v.Filesystem.Type)
 	case v.Provisioning != v1alpha1.Thin:
 		return fault.New(fault.Invalid, "a sub-directory takes its space when it is written, not in advance; use format image for provisioning %q", v.Provisioning)
-	case !limited(v.Quota):
-		return nil
+	}
+	if err := b.mayWipe(root, b.pool.wipeOf(v)); err != nil || !limited(v.Quota) {
+		return err
 	}
 	dir, err := root.OpenDir(".")
 	if err != nil {

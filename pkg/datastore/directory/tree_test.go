@@ -107,6 +107,7 @@ func TestASubdirectoryThatCannotBeIsRefused(t *testing.T) {
 			"with nothing said of its quota": {func(v *datastore.Volume) { v.Quota = "" }, "quota: none"},
 			"as a block device":              {func(v *datastore.Volume) { v.Access = v1alpha1.Block }, "format image"},
 			"with a file system":             {func(v *datastore.Volume) { *v = formatted(*v, "xfs") }, "xfs"},
+			"that is to be zeroed":           {func(v *datastore.Volume) { v.Wipe = v1alpha1.WipeZero }, "wipe"},
 			"with its space taken":           {func(v *datastore.Volume) { v.Provisioning = v1alpha1.Thick }, "format image"},
 		} {
 			t.Run(fs+" "+name, func(t *testing.T) {

@@ -118,6 +118,33 @@ func TestSubvolumesAreSnapshotAndCopiedWhileTheyAreInUse(t *testing.T) {
 	wantKind(t, err, fault.OutOfRange)
 }
 
+func TestACopyOfALimitedSubvolumeIsLimitedAsItIsToBe(t *testing.T) {
+	p, path := limitedPool(t)
+	v := limitedTree("v-1", 4*mib)
+	create(t, p, v)
+	s := snapshotOfTree(v, "s-1")
+	_, err := p.Snapshot(t.Context(), v, s, nil)
+	must(t, err)
+	for name, c := range map[string]struct {
+		from datastore.Volume
+		copy datastore.Volume
+		want int64
+	}{
+		"a larger one of a volume":        {v, limitedTree("v-2", 8*mib), 8 * mib},
+		"one without limit of a volume":   {v, tree("v-3", 4*mib), 0},
+		"one without limit of a snapshot": {s, tree("v-4", 4*mib), 0},
+	} {
+		_, err := p.Create(t.Context(), c.copy, &c.from, nil)
+		must(t, err)
+		data, err := os.Open(dataOf(path, c.copy))
+		must(t, err)
+		if u, err := btrfs.UsageOf(data); err != nil || u.LimitBytes != c.want {
+			t.Errorf("%s: %+v, %v, want a limit of %d", name, u, err, c.want)
+		}
+		must(t, data.Close())
+	}
+}
+
 // A process dies at each step of making, copying and removing: the call that comes again makes it whole, and all of it
 // can be removed.
 func TestSubdirectoriesSurviveDeathAtEachStep(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/btrfs"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
@@ -59,15 +60,14 @@ func enforced(root *file.Root, dir *os.File, kind fault.Kind) error {
 
 // limit limits a new directory that nobody can write to yet, unless its size needn't be enforced.
 func (b *trees) limit(ctx context.Context, root *file.Root, data *os.File, m *meta) error {
-	if !limited(m.Quota) {
-		return nil
-	}
-	fs, err := root.Filesystem()
-	if err != nil {
+	is, err := btrfs.IsSubvolume(data)
+	switch {
+	case err != nil:
 		return err
-	}
-	if fs.Type == "btrfs" {
-		return btrfs.SetLimit(ctx, data, m.Bytes)
+	case is:
+		return limitSubvolume(ctx, data, m)
+	case !limited(m.Quota):
+		return nil
 	}
 	for n := range tries {
 		id := project(m.UID, n)
@@ -81,6 +81,18 @@ func (b *trees) limit(ctx context.Context, root *file.Root, data *os.File, m *me
 		}
 	}
 	return fault.New(fault.Exhausted, "%d projects of the file system of %s that the volume could have are others'; try again", tries, root.Path())
+}
+
+// limitSubvolume gives a new subvolume the limit that it is to have: a copy has that of what it was made from.
+func limitSubvolume(ctx context.Context, data *os.File, m *meta) error {
+	if limited(m.Quota) {
+		return btrfs.SetLimit(ctx, data, m.Bytes)
+	}
+	u, err := btrfs.UsageOf(data)
+	if err != nil || u.LimitBytes == 0 {
+		return err
+	}
+	return btrfs.SetLimit(ctx, data, 0)
 }
 
 // take gives a new directory to a project that nobody has. Of two calls that chose the same at once, each sees
@@ -195,4 +207,40 @@ func forsake(ctx context.Context, root *file.Root, dir string, data *os.File) er
 		return nil
 	}
 	return quota.SetLimit(ctx, data, id, 0)
+}
+
+// limitFindings say where a limit doesn't hold for everybody.
+func limitFindings(root *file.Root, fs file.Filesystem) ([]v1alpha1.Finding, error) {
+	dir, err := root.OpenDir(".")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close() //nolint:errcheck // it is only read
+	switch fs.Type {
+	case "ext4":
+		id, ok, err := quota.Next(dir, firstProject)
+		if err != nil || !ok || id-firstProject >= projects {
+			return nil, nilUnlessFails(err)
+		}
+		return []v1alpha1.Finding{{Reason: "QuotaSparesPrivileged", Message: fmt.Sprintf(
+			"the sizes of sub-directories in %s don't bind privileged containers: ext4 lets whoever has CAP_SYS_RESOURCE write beyond a quota; "+
+				"use xfs or btrfs, or format: image, where that matters", root.Path())}}, nil
+	case "btrfs":
+		q, err := btrfs.QuotasOf(dir)
+		if err != nil || !q.Enabled || !q.Inconsistent {
+			return nil, err
+		}
+		return []v1alpha1.Finding{{Reason: "QuotaInconsistent", Message: fmt.Sprintf(
+			"btrfs says that its quotas in %s are inconsistent, so that sub-directories may be limited too early or too late; "+
+				"count anew (btrfs quota rescan %s), which ends by itself", root.Path(), root.Path())}}, nil
+	}
+	return nil, nil
+}
+
+// nilUnlessFails drops the error of a file system without quotas.
+func nilUnlessFails(err error) error {
+	if fault.Is(err, fault.Precondition) {
+		return nil
+	}
+	return err
 }
