@@ -66,7 +66,8 @@ func TestHealth(t *testing.T) {
 		"its worker found problems": {func(t *testing.T, r *rig) {
 			r.finds(t, "v", func(w *v1alpha1.WorkerStatus) {
 				w.Problems = []v1alpha1.Problem{
-					{Status: "DATA_LOSS", Reason: "ImageCut", Message: "shorter than it was"}, {Status: "DEGRADED", Reason: "ImageCut", Message: "a"},
+					{Status: "DATA_LOSS", Reason: "ImageCut", Message: "shorter than it was"},
+					{Status: "DEGRADED", Reason: "ImageCut", Message: "a"},
 					{Status: "DATA_LOSS", Reason: "ImageCut", Message: "said twice"},
 				}
 			})

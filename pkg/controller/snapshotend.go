@@ -77,7 +77,7 @@ func (c *Controller) snapshotWipe(ctx context.Context, s *v1alpha1.DatastoreSnap
 	if err != nil {
 		return "", err
 	}
-	if zeroes(s.Spec.Format, pool.Features) != nil {
+	if fault.Is(zeroes(s.Spec.Format, pool.Features), fault.Invalid) {
 		return v1alpha1.WipeDefault, nil
 	}
 	return v1alpha1.WipeZero, nil

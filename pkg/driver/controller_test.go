@@ -187,8 +187,10 @@ func TestOnlyImagesAreExpandedOnTheNode(t *testing.T) {
 
 func TestHealthOnTheWire(t *testing.T) {
 	f := &fake{next: "more", problems: []v1alpha1.Problem{
-		{Status: "DATA_LOSS", Reason: "Gone", Message: "restore it"}, {Status: "INACCESSIBLE", Reason: "Down", Message: "mount it"},
-		{Status: "DEGRADED", Reason: "Slow", Message: "wait"}, {Status: "UNHEARD_OF", Reason: "New", Message: "?"},
+		{Status: "DATA_LOSS", Reason: "Gone", Message: "restore it"},
+		{Status: "INACCESSIBLE", Reason: "Down", Message: "mount it"},
+		{Status: "DEGRADED", Reason: "Slow", Message: "wait"},
+		{Status: "UNHEARD_OF", Reason: "New", Message: "?"},
 	}}
 	got, err := served(f).ControllerGetVolumeHealth(t.Context(), &csi.ControllerGetVolumeHealthRequest{VolumeId: "v"})
 	if err != nil {
