@@ -101,6 +101,13 @@ func (e *examination) examine(ctx context.Context) []v1alpha1.Problem {
 	if !e.storage(ctx) {
 		return e.found
 	}
+	if e.record == nil && (e.staging != "" || e.target != "") {
+		var err error
+		if e.record, err = e.stager.lost(ctx, e.volume.Name, e.staging, e.target); err != nil {
+			e.add(inaccessible, "StageUnknown", "it has no stage record on host %q, and what it is here can't be found out: %v", e.stager.config.Host, err)
+			return e.found
+		}
+	}
 	r := e.record
 	switch {
 	case r == nil || r.BootID != e.stager.config.BootID || !r.reached():

@@ -220,3 +220,18 @@ func TestStorageHealthNamesEachConditionOnce(t *testing.T) {
 		t.Errorf("the message %q", got[0].Message)
 	}
 }
+
+func TestAVolumeWhoseStageRecordIsLostIsWellAllTheSame(t *testing.T) {
+	for format, make := range formats() {
+		t.Run(format, func(t *testing.T) {
+			r := newRig(t)
+			make(r)
+			r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
+			r.must(r.Publish(t.Context(), r.publishRequest("v", v1alpha1.Filesystem)))
+			r.must(r.records.remove(t.Context(), "v"))
+			if got := r.ailments(); len(got) > 0 {
+				t.Errorf("it has %q", got)
+			}
+		})
+	}
+}

@@ -333,3 +333,32 @@ func TestBindUnderAPrivateMountIsPrivate(t *testing.T) {
 		t.Errorf("propagation %q, want none", got)
 	}
 }
+
+// What a consumer mounts in a volume must not come to be seen in the datastore's directory, from which its mount was
+// made: the volume could not be deleted then.
+func TestAPrivateBindHasPeersOfItsTargetOnly(t *testing.T) {
+	source, parent, peer := tmpfs(t, t.TempDir(), "source"), tmpfs(t, t.TempDir(), "parent"), dir(t, t.TempDir(), "peer")
+	below := dir(t, source, "below")
+	target := dir(t, parent, "target")
+	for _, d := range []string{source, parent} {
+		if err := unix.Mount("", d, "", unix.MS_SHARED, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mount(parent, peer, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := mount.New(mount.Config{}).Bind(t.Context(), source, target, mount.BindOptions{Private: true}); err != nil {
+		t.Fatal(err)
+	}
+	if !inspect(t, filepath.Join(peer, "target")).IsMount {
+		t.Error("the target's peer does not have the mount")
+	}
+	tmpfs(t, filepath.Join(target, "below"))
+	if inspect(t, below).IsMount {
+		t.Error("what was mounted in the new mount is seen in its source")
+	}
+	if !inspect(t, filepath.Join(peer, "target", "below")).IsMount {
+		t.Error("what was mounted in the new mount is not seen by its peer")
+	}
+}
