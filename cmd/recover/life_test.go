@@ -166,6 +166,7 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 		must(t, err)
 		block, blocks := r.up(t, harness.Claim{Bytes: 16 * mib, Block: true, Parameters: in("provisioning", "thick")})
 		must(t, inOrder(ctx, block.Unpublish, block.Unstage, block.Detach))
+		tree, leaves := r.up(t, harness.Claim{Bytes: 16 * mib, Parameters: in("format", "subdirectory", "quota", "none")})
 		snapshot := block.Snapshot()
 		must(t, snapshot.Ready(ctx))
 		clone := r.Volume(t, harness.Claim{Bytes: 16 * mib, Block: true, Parameters: in("provisioning", "thick"), From: snapshot.Source()})
@@ -181,19 +182,21 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 			t.Errorf("a dry run made the state directory: %v", err)
 		}
 		for id, what := range map[string]string{
-			mounted.ID: "recover", block.ID: "recover", snapshot.ID: "recover", clone.ID: "recover", retained.ID: "retained", archived.ID: "archived",
+			mounted.ID: "recover", block.ID: "recover", tree.ID: "recover", snapshot.ID: "recover", clone.ID: "recover", retained.ID: "retained", archived.ID: "archived",
 		} {
 			if !strings.Contains(lineOf(shown, id), what) {
 				t.Errorf("%s is not %q in\n%s", id, what, shown)
 			}
 		}
-		if line := lineOf(shown, mounted.ID); !strings.Contains(line, "in use on this host") {
-			t.Errorf("the mounted volume: %s", line)
+		for _, v := range []*harness.Volume{mounted, tree} {
+			if line := lineOf(shown, v.ID); !strings.Contains(line, "in use on this host") {
+				t.Errorf("a mounted volume: %s", line)
+			}
 		}
-		if out := r.recover(t, "--apply"); !strings.Contains(out, "4 recovered") {
+		if out := r.recover(t, "--apply"); !strings.Contains(out, "5 recovered") {
 			t.Errorf("recovered:\n%s", out)
 		}
-		if out := r.recover(t, "--apply"); !strings.Contains(out, "0 recovered; left as they are: 4 recorded, 1 retained, 1 archived") {
+		if out := r.recover(t, "--apply"); !strings.Contains(out, "0 recovered; left as they are: 5 recorded, 1 retained, 1 archived") {
 			t.Errorf("recovered again:\n%s", out)
 		}
 		must(t, r.Start(ctx))
@@ -201,20 +204,24 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 		if now := r.listing(t); now != listing {
 			t.Errorf("before:\n%s\nnow:\n%s", listing, now)
 		}
-		must(t, holds(mounted, written))
-		if err := mounted.Delete(ctx); status.Code(err) != codes.FailedPrecondition {
-			t.Errorf("deleting a volume that is mounted: %v", err)
+		for v, d := range map[*harness.Volume]harness.Data{mounted: written, tree: leaves} {
+			if err := v.Delete(ctx); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("deleting a volume that is mounted: %v", err)
+			}
+			must(t, holds(v, d))
+			if err := v.Unstage(ctx); status.Code(err) != codes.FailedPrecondition {
+				t.Errorf("unstaging a volume that is published: %v", err)
+			}
+			must(t, inOrder(ctx, v.Unpublish, v.Unstage, v.Detach)) // as if nothing had been
 		}
-		must(t, holds(mounted, written))
-		must(t, inOrder(ctx, mounted.Unpublish, mounted.Unstage, mounted.Detach)) // as if nothing had been
 		must(t, mounted.Create(ctx))
 		_, err = mounted.Expand(ctx, 64*mib)
 		must(t, err)
 		must(t, inOrder(ctx, mounted.Attach, mounted.Stage, mounted.Publish))
 		must(t, holds(mounted, written))
-		for _, v := range []*harness.Volume{block, clone} {
+		for v, d := range map[*harness.Volume]harness.Data{block: blocks, clone: blocks, tree: leaves} {
 			must(t, inOrder(ctx, v.Create, v.Attach, v.Stage, v.Publish))
-			must(t, holds(v, blocks))
+			must(t, holds(v, d))
 			must(t, inOrder(ctx, v.Unpublish, v.Unstage, v.Detach))
 		}
 		must(t, snapshot.Ready(ctx)) // the same request finds it
@@ -222,7 +229,7 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 		must(t, inOrder(ctx, restored.Create, restored.Attach, restored.Stage, restored.Publish))
 		must(t, holds(restored, blocks))
 		must(t, inOrder(ctx, restored.Down))
-		must(t, inOrder(ctx, mounted.Down, block.Delete, snapshot.Delete, clone.Delete))
+		must(t, inOrder(ctx, mounted.Down, tree.Delete, block.Delete, snapshot.Delete, clone.Delete))
 		r.keptOnly(t, retained.ID, archived.ID)
 	})
 }

@@ -1,6 +1,7 @@
 package recover_test
 
 import (
+	"context"
 	"os"
 	"testing"
 
@@ -8,4 +9,11 @@ import (
 )
 
 // The tests run in a sandbox: see harness.Main.
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	if at := os.Getenv(killedAt); at != "" {
+		os.Exit(die(at, os.Args[1:]))
+	}
+	os.Exit(harness.Main(m))
+}
+
+func background() context.Context { return context.Background() }

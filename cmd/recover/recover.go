@@ -32,6 +32,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	looks := looker.Look(ctx, documents)
+	if o.Host == "" && !slices.ContainsFunc(looks, func(l parts.Look) bool { return l.Err == nil }) {
+		return errors.Join(show(o.Out, looks, nil, false), bad, failed(looks))
+	}
 	if o.Host, err = hostOf(o.Host, looks); err != nil {
 		return errors.Join(err, bad, failed(looks))
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
 // show prints a plan, and what it comes to.
@@ -18,7 +19,7 @@ func show(out io.Writer, looks []parts.Look, plan []entry, applied bool) error {
 	line("WHAT", "KIND", "NAME", "DATASTORE", "SIZE", "LOCATION", "NOTE")
 	for _, l := range looks {
 		if l.Err != nil {
-			line("not read", "datastore", l.Datastore.Name, l.Datastore.Name, "-", "-", l.Err.Error())
+			line(string(judgePool(l.Err)), "datastore", l.Datastore.Name, l.Datastore.Name, "-", "-", l.Err.Error())
 		}
 	}
 	counts := map[verdict]int{}
@@ -44,6 +45,17 @@ func show(out io.Writer, looks []parts.Look, plan []entry, applied bool) error {
 	}
 	_, err := fmt.Fprintln(out, summary(counts, applied))
 	return err
+}
+
+// judgePool is the word for a datastore of which nothing is recovered.
+func judgePool(err error) verdict {
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return "no pool"
+	case fault.Is(err, fault.Precondition):
+		return foreign
+	}
+	return "unavailable"
 }
 
 func summary(counts map[verdict]int, applied bool) string {

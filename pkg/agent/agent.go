@@ -126,6 +126,9 @@ func (a *Agent) QueueLength() int { return a.queue.Length() }
 func (a *Agent) watchDatastores(ctx context.Context) error {
 	return each(ctx, a.config.Store.Datastores, "", func(e store.Event[v1alpha1.Datastore]) {
 		a.applyDatastore(ctx, e.Name, e.Record)
+		if e.Record != nil {
+			a.AuditSoon(e.Name)
+		}
 	})
 }
 
@@ -146,7 +149,6 @@ func (a *Agent) applyDatastore(ctx context.Context, name string, d *v1alpha1.Dat
 	d.SetDefaults()
 	a.config.Set.Apply(ctx, d, uuid)
 	a.reclaimSoon(name)
-	a.AuditSoon(name)
 }
 
 func (a *Agent) tables() []records { return []records{a.volumes, a.snapshots} }
