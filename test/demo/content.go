@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -22,6 +23,16 @@ type content struct {
 }
 
 func newContent() *content { return &content{sum: sha256.New()} }
+
+// frozen is the content as it is now, whatever is added later.
+func (c *content) frozen() (*content, error) {
+	clone, ok := c.sum.(hash.Cloner)
+	if !ok {
+		return nil, errors.New("the hash can't be cloned")
+	}
+	sum, err := clone.Clone()
+	return &content{sum: sum, bytes: c.bytes}, err
+}
 
 // add writes random bytes where the file stands, and returns once they must survive a power cut. The
 // count is a multiple of a chunk.

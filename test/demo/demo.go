@@ -24,7 +24,7 @@ const (
 	moreBytes   = 16 << 20
 )
 
-// demo is the stage: a driver, two datastores and two volumes in a temporary folder.
+// demo is the stage: a driver, two datastores, two volumes and their copies in a temporary folder.
 type demo struct {
 	folder string
 	stores []string
@@ -32,6 +32,9 @@ type demo struct {
 	table  *table
 
 	website, database *volume
+	restored, cloned  *volume
+	taken             *harness.Snapshot
+	atSnapshot        *content // what the website held when the snapshot was taken
 	checks            int
 }
 
@@ -77,12 +80,20 @@ func newDemo(binary, folder string, t *table) (*demo, error) {
 	d.database, err = newVolume(d, "database", harness.Claim{
 		Block: true, Parameters: map[string]string{"datastore": "bulk", "provisioning": "thick"},
 	})
+	if err != nil {
+		return nil, err
+	}
+	d.restored, err = newVolume(d, "restored", d.website.Claim)
+	if err != nil {
+		return nil, err
+	}
+	d.cloned, err = newVolume(d, "clone", d.database.Claim)
 	return d, err
 }
 
 // play does all steps in order, up to the first that fails, and says how it went.
 func (d *demo) play(ctx context.Context) error {
-	d.table.say(bold, "Datastore CSI: the life of two volumes, one mounted and one raw, on two datastores")
+	d.table.say(bold, "Datastore CSI: the life of two volumes, one mounted and one raw, and of their copies")
 	d.table.say(faint, "%s; Linux %s; in %s", filepath.Base(d.driver.args[0]), kernel(), d.folder)
 	d.table.head()
 	began := time.Now()
@@ -117,7 +128,7 @@ func (d *demo) play(ctx context.Context) error {
 
 // steps are the plot.
 func (d *demo) steps() []step {
-	w, b := d.website, d.database
+	w, b, r, c := d.website, d.database, d.restored, d.cloned
 	return []step{
 		{"start the driver", nil, d.start},
 		{"create", w, w.create},
@@ -137,12 +148,25 @@ func (d *demo) steps() []step {
 		{"read back", b, d.readBackOf(b)},
 		{"unpublish, detach", w, w.release},
 		{"unpublish, detach", b, b.release},
+		{"snapshot", w, d.snapshot},
+		{"clone", c, d.clone},
 		{"attach, stage, publish", w, w.use},
 		{"attach, stage, publish", b, b.use},
+		{"write and fsync", w, w.write(moreBytes)},
+		{"restore, larger", r, d.restore},
+		{"attach, stage, publish", r, d.bigger},
+		{"attach, stage, publish", c, c.use},
 		{"read back from storage", w, d.readBackOf(w)},
 		{"read back from storage", b, d.readBackOf(b)},
+		{"read back what it held", r, d.readBackOf(r)},
+		{"read back the copy", c, d.readBackOf(c)},
+		{"health", nil, d.well},
+		{"health of a sick one", r, d.hurt},
+		{"delete the snapshot", w, d.dropSnapshot},
 		{"unpublish, delete", w, w.delete},
 		{"unpublish, delete", b, b.delete},
+		{"unpublish, delete", r, r.delete},
+		{"unpublish, delete", c, c.delete},
 		{"look for leftovers", nil, d.nothingLeft},
 		{"stop the driver", nil, d.stop},
 	}

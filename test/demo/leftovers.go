@@ -51,7 +51,7 @@ func leftovers(folder string, stores []string) ([]string, error) {
 		found = append(found, "loop device "+device+" of "+loops[device])
 	}
 	for _, store := range stores {
-		for _, part := range []string{"volumes", ".datastore-csi/tmp", ".datastore-csi/trash"} {
+		for _, part := range []string{"volumes", "snapshots", ".datastore-csi/tmp", ".datastore-csi/trash"} {
 			entries, err := os.ReadDir(filepath.Join(store, part))
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return nil, err
@@ -68,7 +68,7 @@ func leftovers(folder string, stores []string) ([]string, error) {
 // mounted or attached below the demo's folder is taken away, and the folder too. Nothing else is touched.
 func (d *demo) cleanUp() error {
 	errs := []error{d.driver.end(syscall.SIGKILL)}
-	for _, v := range []*volume{d.website, d.database} {
+	for _, v := range d.volumes() {
 		if v.open != nil {
 			errs = append(errs, v.open.Close())
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,21 +110,30 @@ func (v *volume) use(ctx context.Context) (string, error) {
 func (v *volume) write(bytes int64) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		if v.open == nil {
-			flags := os.O_RDWR
-			if !v.Block {
-				flags |= os.O_CREATE | os.O_EXCL
-			}
-			file, err := os.OpenFile(v.path(), flags, 0o600)
-			if err != nil {
+			if err := v.openFile(); err != nil {
 				return "", err
 			}
-			v.open = file
 		}
 		if err := v.content.add(v.open, bytes); err != nil {
 			return "", err
 		}
 		return v.content.String(), nil
 	}
+}
+
+// openFile opens what the data lies in, behind what was written already.
+func (v *volume) openFile() error {
+	flags := os.O_RDWR
+	if !v.Block && v.content.bytes == 0 {
+		flags |= os.O_CREATE | os.O_EXCL
+	}
+	file, err := os.OpenFile(v.path(), flags, 0o600)
+	if err != nil {
+		return err
+	}
+	v.open = file
+	_, err = file.Seek(v.content.bytes, io.SeekStart)
+	return err
 }
 
 func (v *volume) stats(ctx context.Context) (string, error) {
