@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/util/validation"
+
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
@@ -118,6 +120,46 @@ func FuzzParseParameters(f *testing.F) {
 		}
 		if err == nil {
 			_, _ = resolveFilesystem(wanting(v1alpha1.Filesystem, ""), p, nil) // must not panic
+		}
+	})
+}
+
+func FuzzParametersOfSnapshotsAndAttributes(f *testing.F) {
+	f.Add("onDelete", "archive")
+	f.Add("wipe", "zero\x00")
+	f.Add("csi.storage.k8s.io/volumesnapshot/name", strings.Repeat("ä", 300))
+	f.Fuzz(func(t *testing.T, key, value string) {
+		in := map[string]string{key: value}
+		if _, err := parseMutable(in); err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("mutable %q=%q is %v, not invalid", key, value, err)
+		}
+		labels, err := snapshotLabels(in)
+		if err != nil && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q=%q is %v, not invalid", key, value, err)
+		}
+		for name, l := range labels {
+			if len(validation.IsQualifiedName(name))+len(validation.IsValidLabelValue(l)) > 0 {
+				t.Errorf("%q=%q becomes the label %q=%q", key, value, name, l)
+			}
+		}
+	})
+}
+
+func FuzzPaged(f *testing.F) {
+	f.Add("after:b", 1)
+	f.Add("after:../etc", -1)
+	f.Add("b", 0)
+	f.Fuzz(func(t *testing.T, token string, most int) {
+		all := []string{"a", "b", "c", "d"}
+		page, err := paged(all, token, most, func(id string) (string, string, bool) { return id, id, id != "b" })
+		if err != nil && !fault.Is(err, fault.Busy) && !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q, %d: %v", token, most, err)
+		}
+		if err == nil && most > 0 && len(page.Entries) > most {
+			t.Errorf("%q, %d: %q", token, most, page.Entries)
+		}
+		if page.Next != "" && page.Next != tokenPrefix+page.Entries[len(page.Entries)-1] {
+			t.Errorf("%q, %d: next is %q after %q", token, most, page.Next, page.Entries)
 		}
 	})
 }
