@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
@@ -74,12 +75,15 @@ func (s *Stager) vacant(ctx context.Context, r *record) (there bool, err error) 
 }
 
 // usage is what a mounted volume uses. statfs(2) says it of a file system, and of a directory with a project quota, or
-// without any, whose size is the datastore's. A subvolume's quota is asked for itself: its user can't have more than the
-// limit, nor more than there is.
+// without any, whose size is the datastore's. A subvolume's quota is asked for itself. Nobody can have more than there is
+// in the datastore, whatever the quota says.
 func usage(r *record, path string) (filesystem.Usage, error) {
 	u, err := filesystem.Stat(path)
 	if err != nil || r.Dir == "" {
 		return u, err
+	}
+	if pool, err := filesystem.Stat(filepath.Dir(r.Dir)); err == nil {
+		u.AvailableBytes = min(u.AvailableBytes, pool.AvailableBytes)
 	}
 	root, err := file.OpenRoot(path)
 	if err != nil {

@@ -173,6 +173,17 @@ func TestASubdirectorysMountIsKnownByTheDirectory(t *testing.T) {
 	want(t, r.Publish(t.Context(), r.publishRequest("v", v1alpha1.Filesystem)), fault.Precondition)
 }
 
+func TestASubdirectoryIsLetGoWithoutItsDatastore(t *testing.T) {
+	r := newRig(t)
+	r.tree("v")
+	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
+	r.must(r.Publish(t.Context(), r.publishRequest("v", v1alpha1.Filesystem)))
+	r.config.Set.Remove("d")
+	r.must(r.Unpublish(t.Context(), "v", r.path("v.target")))
+	r.must(r.Unstage(t.Context(), "v", r.path("v")))
+	r.nothingLeft("v")
+}
+
 func TestReconcileKeepsAWholeSubdirectoryAndUndoesAHalf(t *testing.T) {
 	r := newRig(t)
 	for _, id := range []string{"whole", "half", "gone"} {

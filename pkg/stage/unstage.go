@@ -99,17 +99,26 @@ func (s *Stager) undo(ctx context.Context, r *record) error {
 			return err
 		}
 	}
-	pool, err := s.config.Set.Leave(ctx, r.Datastore)
-	if err != nil {
-		return fault.As(fault.Unavailable, err)
-	}
-	if err := pool.Close(ctx, r.volume()); err != nil {
+	if err := s.close(ctx, r); err != nil {
 		return err
 	}
 	if err := s.retract(ctx, r); err != nil {
 		return err
 	}
 	return s.records.remove(ctx, r.ID)
+}
+
+// close lets go of what the volume is on this host. A directory needs nothing of that, and so its datastore needn't
+// answer.
+func (s *Stager) close(ctx context.Context, r *record) error {
+	if r.Dir != "" {
+		return nil
+	}
+	pool, err := s.config.Set.Leave(ctx, r.Datastore)
+	if err != nil {
+		return fault.As(fault.Unavailable, err)
+	}
+	return pool.Close(ctx, r.volume())
 }
 
 // retract removes this host's part from the volume's record. A record that is gone, or another volume's
