@@ -32,7 +32,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	looks := looker.Look(ctx, documents)
-	if o.Host == "" && !slices.ContainsFunc(looks, func(l parts.Look) bool { return l.Err == nil }) {
+	if !slices.ContainsFunc(looks, func(l parts.Look) bool { return l.Err == nil }) {
+		// Nothing of it is this cluster's: no state is made for it.
 		return errors.Join(show(o.Out, looks, nil, false), bad, failed(looks))
 	}
 	if o.Host, err = hostOf(o.Host, looks); err != nil {

@@ -83,7 +83,7 @@ func (m *metrics) documentsValid(valid bool) {
 // serveMetrics serves the metrics until ctx ends, if they are wanted.
 func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error {
 	s.metrics.registry.MustRegister(newDatastoreCollector(s.controller), newOrphanCollector(s.set.Statuses), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "agent_queue_length", Help: "Volumes and pools that wait for the agent, are worked on, or are tried again later.",
+		Namespace: namespace, Name: "agent_queue_length", Help: "Volumes, snapshots and pools that wait for the agent, are worked on, or are tried again later.",
 	}, func() float64 { return float64(s.agent.QueueLength()) }))
 	if s.options.MetricsAddress == "" {
 		return nil

@@ -1,0 +1,88 @@
+package recover_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
+)
+
+func TestWhatIsForeignOrUnclearIsListedAndLeftAlone(t *testing.T) {
+	onEachRow(t, func(t *testing.T, r *rig) {
+		ctx := t.Context()
+		ids := map[string]string{}
+		folders := map[string]string{}
+		for _, name := range []string{"good", "broken", "twice"} {
+			v := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in()})
+			must(t, v.Create(ctx))
+			content, err := r.Content(v.ID)
+			must(t, err)
+			ids[name], folders[name] = v.ID, filepath.Dir(content)
+		}
+		r.lose(t)
+		must(t, os.WriteFile(filepath.Join(folders["broken"], "meta.json"), []byte("{"), 0o600))
+		must(t, os.CopyFS(folders["twice"]+".old", os.DirFS(folders["twice"])))
+		before, err := r.Camera().Take()
+		must(t, err)
+
+		out, code := r.command(t, "recover", "--datastores", r.File, "--state-dir", r.StateDir, "--cluster-id", "another", "--host", r.Host, "--apply")
+		if code == 0 || !strings.Contains(lineOf(out, pool), "foreign") || !strings.Contains(out, r.ClusterID) {
+			t.Errorf("another cluster's recovery ended with %d:\n%s", code, out)
+		}
+		if _, err := os.Stat(r.StateDir); !os.IsNotExist(err) {
+			t.Errorf("it made a state directory: %v", err)
+		}
+		out = r.recover(t, "--apply")
+		for name, want := range map[string]string{ids["good"]: "recover", ids["broken"]: "unclear", ids["twice"]: "recover", folders["twice"] + ".old": "unclear"} {
+			if !strings.HasPrefix(lineOf(out, filepath.Base(name)), want) {
+				t.Errorf("%s is not %q in\n%s", name, want, out)
+			}
+		}
+		after, err := r.Camera().Take()
+		must(t, err)
+		if diff := before.Diff(after); diff != "" {
+			t.Errorf("the storage was changed:\n%s", diff)
+		}
+		must(t, r.Start(ctx))
+		must(t, r.serving(t))
+		listed, err := r.Listed(ctx)
+		must(t, err)
+		if len(listed) != 2 || listed[ids["good"]] == nil || listed[ids["twice"]] == nil {
+			t.Errorf("the driver lists %v", listed)
+		}
+	})
+}
+
+func TestADatastoreThatIsAwayIsRecoveredWhenItIsBack(t *testing.T) {
+	for _, row := range rows.All() {
+		t.Run(row.Name(), func(t *testing.T) {
+			ctx := t.Context()
+			other := row.Setup(t)
+			r := &rig{Storage: row.Setup(t)}
+			r.Driver = harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{r.Datastore(pool), other.Datastore("other")}})
+			must(t, r.serving(t))
+			here := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in()})
+			away := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: map[string]string{"datastore": "other"}})
+			must(t, inOrder(ctx, here.Create, away.Create))
+			listing := r.listing(t)
+			r.lose(t)
+			bringBack := other.TakeAway(t)
+			if out := r.recover(t, "--apply"); !strings.HasPrefix(lineOf(out, "other"), "no pool") || !strings.Contains(out, "1 recovered") {
+				t.Errorf("while it is away:\n%s", out)
+			}
+			bringBack()
+			if out := r.recover(t, "--apply"); !strings.Contains(out, "1 recovered; left as they are: 1 recorded") {
+				t.Errorf("when it is back:\n%s", out)
+			}
+			must(t, r.Start(ctx))
+			must(t, r.serving(t))
+			if now := r.listing(t); now != listing {
+				t.Errorf("before:\n%s\nnow:\n%s", listing, now)
+			}
+			must(t, inOrder(ctx, here.Delete, away.Delete))
+		})
+	}
+}
