@@ -20,11 +20,11 @@ const (
 )
 
 // lookLimit is how long a look at a volume may take before it counts as one that doesn't answer.
-const lookLimit = 5 * time.Second
+const lookLimit = 10 * time.Second
 
 // Health tells what is wrong with a volume on this host: nothing where it is well, or isn't used here. staging and target
 // are the paths at which it is thought to be, or "". No two problems have one status and reason. It waits for no
-// other call about the volume, and no longer than 5 s for a device or file system that doesn't answer.
+// other call about the volume, and no longer than 10 s for a device or file system that doesn't answer.
 func (s *Stager) Health(ctx context.Context, id, staging, target string) ([]v1alpha1.Problem, error) {
 	v, err := s.get(ctx, id)
 	if err != nil {
@@ -98,7 +98,7 @@ func (e *examination) add(status v1alpha1.VolumeHealth, reason, message string, 
 }
 
 func (e *examination) examine(ctx context.Context) []v1alpha1.Problem {
-	if !e.storage(ctx) {
+	if !e.storage() {
 		return e.found
 	}
 	if e.record == nil && (e.staging != "" || e.target != "") {
@@ -111,6 +111,7 @@ func (e *examination) examine(ctx context.Context) []v1alpha1.Problem {
 	r := e.record
 	switch {
 	case r == nil || r.BootID != e.stager.config.BootID || !r.reached():
+		e.stored(ctx)
 		if e.staging != "" || e.target != "" {
 			e.add(inaccessible, "NotStaged", "it is not staged on host %q; its pod's events say why", e.stager.config.Host)
 		}
@@ -134,7 +135,7 @@ func (e *examination) examine(ctx context.Context) []v1alpha1.Problem {
 
 // storage looks at the pool that the volume lies in, where that is this host's, and at what its agent knows. It tells
 // whether there is any use in looking further.
-func (e *examination) storage(ctx context.Context) bool {
+func (e *examination) storage() bool {
 	v, s := e.volume, e.stager
 	if v.Spec.Worker.Host != s.config.Host {
 		return true
@@ -145,10 +146,19 @@ func (e *examination) storage(ctx context.Context) bool {
 		e.add(inaccessible, "DatastoreUnavailable", "datastore %q is unavailable on host %q: %s", v.Spec.Datastore, s.config.Host, sentences(pool.Findings))
 		return false
 	}
+	return true
+}
+
+// stored looks for a volume that isn't in use here in its pool, where that is this host's.
+func (e *examination) stored(ctx context.Context) {
+	v, s := e.volume, e.stager
+	if v.Spec.Worker.Host != s.config.Host || v.Status.Worker.Phase != v1alpha1.Ready {
+		return
+	}
 	p, err := s.config.Set.Leave(ctx, v.Spec.Datastore)
 	if err != nil {
 		e.add(inaccessible, "DatastoreUnavailable", "%v", err)
-		return false
+		return
 	}
 	switch _, err = p.Find(ctx, datastore.FromRecord(v)); {
 	case err == nil, fault.Is(err, fault.Busy):
@@ -158,5 +168,4 @@ func (e *examination) storage(ctx context.Context) bool {
 	default:
 		e.add(inaccessible, "StorageUnclear", "%v", err)
 	}
-	return true
 }

@@ -68,15 +68,12 @@ func TestHealthOfAVolume(t *testing.T) {
 		"an xfs that shut down":    {xfs, func(r *rig) { r.shutDown() }, []string{"INACCESSIBLE FilesystemFails"}},
 		"an image that is gone":    {image, func(r *rig) { r.must(os.Remove(r.content("disk.img"))) }, []string{"DATA_LOSS ImageGone"}},
 		"a raw image that is gone": {block, func(r *rig) { r.must(os.Remove(r.content("disk.img"))) }, []string{"DATA_LOSS ImageGone"}},
-		"a directory that is gone": {tree, func(r *rig) { r.must(os.Remove(r.content("data"))) }, []string{"DATA_LOSS DirectoryGone", "DATA_LOSS StorageGone"}},
+		"a directory that is gone": {tree, func(r *rig) { r.must(os.Remove(r.content("data"))) }, []string{"DATA_LOSS DirectoryGone"}},
 		"a directory that was replaced": {tree, func(r *rig) {
 			r.must(os.Rename(r.content("data"), r.content("data")+".away"))
 			r.must(os.Mkdir(filepath.Join(filepath.Dir(r.record().Dir), "data"), 0o700))
 		}, []string{"INACCESSIBLE DirectoryReplaced"}},
 		"a device that is smaller than the volume": {block, func(r *rig) { r.grown(64 * mib) }, []string{"DATA_LOSS DeviceTooSmall"}},
-		"a volume that is gone from its datastore": {block, func(r *rig) {
-			r.must(os.Rename(filepath.Dir(r.content("disk.img")), r.path("away")))
-		}, []string{"DATA_LOSS StorageGone"}},
 		"what its agent found": {image, func(r *rig) {
 			r.reported(v1alpha1.Problem{Status: "DEGRADED", Reason: "X", Message: "x"}, v1alpha1.Problem{Status: "DEGRADED", Reason: "X", Message: "again"})
 		}, []string{"DEGRADED X"}},
@@ -160,6 +157,12 @@ func TestHealthOfAVolumeThatIsNotHere(t *testing.T) {
 	if got := r.ailments(); !slices.Equal(got, []string{"INACCESSIBLE NotStaged"}) {
 		t.Errorf("thought to be staged: %q", got)
 	}
+	folder := filepath.Dir(r.content("disk.img"))
+	r.must(os.Rename(folder, r.path("away")))
+	if got := r.ailments(); !slices.Equal(got, []string{"DATA_LOSS StorageGone", "INACCESSIBLE NotStaged"}) {
+		t.Errorf("gone from its datastore: %q", got)
+	}
+	r.must(os.Rename(r.path("away"), folder))
 	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
 	problems, err := r.Health(t.Context(), "v", r.path("elsewhere"), "")
 	if err != nil || len(problems) != 1 || problems[0].Reason != "StagedElsewhere" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -121,9 +122,36 @@ func TestACopyThatHangsFreezesNobodyForLong(t *testing.T) {
 	r.must(r.Quiesce(t.Context(), "v", func(context.Context) error {
 		return <-writes(filepath.Join(r.path("v"), "f")) // ends when it is thawed
 	}))
+	r.free("v")
 	if frozen(t, r.path("v")) {
 		t.Error("it is frozen still")
 	}
+}
+
+// free waits until no call works on a volume any more.
+func (r *rig) free(id string) {
+	for {
+		if release, err := r.hold(id); err == nil {
+			release()
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// The file system comes to rest too late: it is copied without, and thawed as soon as it is frozen.
+func TestAFileSystemThatDoesNotComeToRestIsNotWaitedFor(t *testing.T) {
+	r := newRig(t)
+	r.volume("v", v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
+	r.config.FreezeLimit = time.Nanosecond
+	taken := 0
+	r.must(r.Quiesce(t.Context(), "v", func(context.Context) error { taken++; return nil }))
+	r.free("v")
+	if rec, err := r.records.load("v"); err != nil || rec.Frozen || taken != 1 || frozen(t, r.path("v")) {
+		t.Errorf("taken %d times, the stage record is %+v, %v", taken, rec, err)
+	}
+	r.must(r.Unstage(t.Context(), "v", r.path("v")))
 }
 
 func TestAFreezeThatDiedIsThawedAtTheNextStart(t *testing.T) {

@@ -65,6 +65,7 @@ func newRig(t *testing.T) *rig {
 	r.must(err)
 	r.Stager, err = New(t.Context(), Config{
 		Host: node, BootID: "boot-1", Volumes: r.store.Volumes, Set: set, Mounter: mount.New(mount.Config{}), Command: run, Dir: filepath.Join(dir, "stage"),
+		FreezeLimit: time.Hour, LookLimit: time.Hour, // how fast the machine is decides nothing
 	})
 	r.must(err)
 	t.Cleanup(func() {

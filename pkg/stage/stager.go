@@ -31,7 +31,7 @@ type Config struct {
 	Dir string
 	// FreezeLimit is how long Quiesce freezes a file system at most; 0 is 5 s.
 	FreezeLimit time.Duration
-	// LookLimit is how long a look at a volume's health may take; 0 is 5 s.
+	// LookLimit is how long a look at a volume's health may take; 0 is 10 s.
 	LookLimit time.Duration
 	// Hook stands in the context of Reconcile; nil in the shipped binary.
 	Hook step.Hook
