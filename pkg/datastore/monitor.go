@@ -125,7 +125,11 @@ func (m *monitor) measure(ctx context.Context) {
 	if !samePlace(m.openedFor, d) {
 		pool = nil
 	}
+	changed := pool != nil && m.openedFor != d
 	m.mu.Unlock()
+	if changed {
+		update(pool, d)
+	}
 
 	var status Status
 	var err error
@@ -170,7 +174,7 @@ func (m *monitor) audited(audit Audit) {
 }
 
 // samePlace tells whether two versions of a datastore are opened in the same way. What else may change in
-// a spec is policy, which an open pool need not know.
+// a spec is policy, which an open pool is told.
 func samePlace(a, b *v1alpha1.Datastore) bool {
 	return a != nil && a.Spec.Type == b.Spec.Type && equality.Semantic.DeepEqual(a.Spec.Directory, b.Spec.Directory)
 }

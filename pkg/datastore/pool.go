@@ -159,16 +159,27 @@ type Opened struct {
 // InUse tells whether anything on this host uses a volume, also what no record knows of: a device, a mount, a
 // process. A pool that cannot tell is fault.Invalid.
 func InUse(ctx context.Context, p Pool, v Volume) (bool, error) {
-	if e, ok := p.(*exclusive); ok {
-		p = e.Pool
-	}
-	knows, ok := p.(interface {
+	knows, ok := unwrap(p).(interface {
 		InUse(context.Context, Volume) (bool, error)
 	})
 	if !ok {
 		return false, fault.New(fault.Invalid, "whether %q is in use can't be told for this type of datastore", v.ID)
 	}
 	return knows.InUse(ctx, v)
+}
+
+// update tells an open pool of a changed spec that keeps its place, where its type wants to know.
+func update(p Pool, d *v1alpha1.Datastore) {
+	if wants, ok := unwrap(p).(interface{ Update(*v1alpha1.Datastore) }); ok {
+		wants.Update(d)
+	}
+}
+
+func unwrap(p Pool) Pool {
+	if e, ok := p.(*exclusive); ok {
+		return e.Pool
+	}
+	return p
 }
 
 // Type is a type of datastore.

@@ -21,7 +21,11 @@ type double struct {
 	status Status
 	err    error
 	hang   chan struct{}
+	// told is the last spec that it was told of.
+	told *v1alpha1.Datastore
 }
+
+func (d *double) Update(now *v1alpha1.Datastore) { d.set(func() { d.told = now }) }
 
 func (d *double) Status(context.Context) (Status, error) {
 	d.mu.Lock()
@@ -176,6 +180,11 @@ func TestOnlyANewPlaceOpensAPoolAnew(t *testing.T) {
 	if opens() != 1 {
 		t.Errorf("a cordon opened it anew")
 	}
+	r.pools["a"].set(func() {
+		if told := r.pools["a"].told; told == nil || told.Spec.Maintenance != v1alpha1.Cordon {
+			t.Errorf("the pool was told of %+v", told)
+		}
+	})
 	r.Apply(t.Context(), described("a", generation(3), func(d *v1alpha1.Datastore) { d.Spec.Directory = &v1alpha1.DirectorySpec{Path: "/b"} }), "")
 	r.reported(t, "a", "measured at its new place", seen(3))
 	if opens() != 2 {

@@ -20,9 +20,6 @@ type pool struct {
 	capabilities datastore.Capabilities
 	bodies       map[v1alpha1.VolumeFormat]body
 
-	// defaultWipe is the datastore's for volumes that say nothing.
-	defaultWipe v1alpha1.WipePolicy
-
 	index index
 
 	// reclaiming holds the call of Reclaim that runs.
@@ -33,9 +30,18 @@ type pool struct {
 	mu      sync.Mutex
 	making  map[string]bool // names in tmp/ that a call of Create works on
 	unwiped unwiped
+	// defaultWipe is the datastore's for volumes that say nothing.
+	defaultWipe v1alpha1.WipePolicy
 }
 
 var _ datastore.Pool = (*pool)(nil)
+
+// Update takes up what an administrator changed of a datastore that keeps its place.
+func (p *pool) Update(d *v1alpha1.Datastore) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.defaultWipe = d.Spec.Volumes.Wipe
+}
 
 // enter opens the directory and makes sure that it is still the pool. Whatever is wrong with it is
 // fault.Unavailable. The caller closes it.

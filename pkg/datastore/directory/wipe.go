@@ -153,6 +153,8 @@ func (p *pool) wipeOf(v datastore.Volume) v1alpha1.WipePolicy {
 	if v.Wipe != v1alpha1.WipeDefault {
 		return v.Wipe
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return p.defaultWipe
 }
 
