@@ -21,7 +21,7 @@ func (c *Controller) Modify(ctx context.Context, id string, parameters map[strin
 	if err != nil {
 		return fault.Wrap(err, "modify volume", id)
 	}
-	_, err = store.Change(ctx, c.config.Store.Volumes, id, func(now *v1alpha1.DatastoreVolume) error {
+	modified, err := store.Change(ctx, c.config.Store.Volumes, id, func(now *v1alpha1.DatastoreVolume) error {
 		if now.UID != v.UID || now.Spec.Deletion != nil || now.DeletionTimestamp != nil {
 			return fault.New(fault.Busy, "it is being deleted")
 		}
@@ -36,7 +36,19 @@ func (c *Controller) Modify(ctx context.Context, id string, parameters map[strin
 		}
 		return nil
 	})
+	if err == nil {
+		_, err = c.await(ctx, modified, func(v *v1alpha1.DatastoreVolume) (bool, error) {
+			return v.Spec.Deletion != nil || marked(v), nil
+		})
+	}
 	return fault.Wrap(err, "modify volume", id)
+}
+
+// marked tells whether a volume's mark says what its record says, so that the modification outlives the records. A
+// worker that keeps no word of it is not waited for.
+func marked(v *v1alpha1.DatastoreVolume) bool {
+	m := v.Status.Worker.Marked
+	return m == nil || *m == (v1alpha1.Marked{OnDelete: v.Spec.OnDelete, Wipe: v.Spec.Wipe})
 }
 
 // CanBecome says, as fault.Invalid, which mutable parameters a volume can't have.

@@ -93,6 +93,35 @@ func TestMutableParametersThatCantBeAreRefused(t *testing.T) {
 	want(t, r.Modify(t.Context(), "v", map[string]string{"wipe": "zero"}), fault.Unavailable, "large")
 }
 
+func TestModifyWaitsForTheMark(t *testing.T) {
+	marking := func(v *v1alpha1.DatastoreVolume) {
+		obedient(v)
+		v.Status.Worker.Marked = &v1alpha1.Marked{OnDelete: v.Spec.OnDelete, Wipe: v.Spec.Wipe}
+	}
+	var failing atomic.Bool
+	r := newRig(t, func(v *v1alpha1.DatastoreVolume) {
+		if failing.Load() {
+			v.Status.Worker.Failure = &v1alpha1.Failure{Reason: "Unavailable", Message: "the disk is out"}
+			return
+		}
+		marking(v)
+	})
+	r.create(t, ask("v", gib, "datastore", "large"))
+	if err := r.Modify(t.Context(), "v", map[string]string{"onDelete": "retain"}); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := r.Get(t.Context(), "v"); err != nil || v.Status.Worker.Marked.OnDelete != v1alpha1.RetainData {
+		t.Errorf("it was answered before the mark was written: %+v, %v", v.Status.Worker.Marked, err)
+	}
+	failing.Store(true)
+	want(t, r.Modify(t.Context(), "v", map[string]string{"onDelete": "delete"}), fault.Unavailable, "the disk is out")
+	failing.Store(false)
+	r.look(t, "v")
+	if err := r.Modify(t.Context(), "v", map[string]string{"onDelete": "delete"}); err != nil {
+		t.Errorf("repeated when the disk is back: %v", err)
+	}
+}
+
 func TestModifyAVolumeThatIsBeingDeleted(t *testing.T) {
 	r := newRig(t, func(v *v1alpha1.DatastoreVolume) {
 		if v.Spec.Deletion == nil {
@@ -150,7 +179,9 @@ func TestADeletedVolumeEndsAsItOrItsDatastoreSays(t *testing.T) {
 func TestAnEndThatAPoolCantGiveIsNotOrdered(t *testing.T) {
 	r := newRig(t, obedient)
 	r.create(t, ask("v", gib, "datastore", "large"))
-	r.snapshot(t, "s", "v")
+	if s := r.snapshot(t, "s", "v"); s.Spec.Wipe != "" {
+		t.Errorf("the snapshot asks for wipe %q", s.Spec.Wipe)
+	}
 	r.administer(t, "large", func(d *v1alpha1.DatastoreSpec) { d.Volumes.Wipe = v1alpha1.WipeZero })
 	want(t, r.Delete(t.Context(), "v"), fault.Precondition, "large", "zero", "spec.volumes.wipe")
 	if v, err := r.Get(t.Context(), "v"); err != nil || v.Spec.Deletion != nil {

@@ -133,7 +133,7 @@ func (c *Controller) snapshotOf(ctx context.Context, q SnapshotRequest) (*v1alph
 		Spec: v1alpha1.DatastoreSnapshotSpec{
 			Name: q.Name, Volume: v.Name, VolumeUID: o.uid, Datastore: o.datastore, ClusterID: c.config.ClusterID,
 			Size: v.Status.Worker.Size, Provisioning: v.Spec.Provisioning, Format: v.Spec.Format, Access: v.Spec.Access,
-			Filesystem: v.Spec.Filesystem.DeepCopy(), Quota: v.Spec.Quota, Parameters: ownParameters(q.Parameters),
+			Filesystem: v.Spec.Filesystem.DeepCopy(), Quota: v.Spec.Quota, Wipe: v.Spec.Wipe, Parameters: ownParameters(q.Parameters),
 			Worker: v1alpha1.Worker{Host: o.host},
 		},
 	}, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,6 +275,31 @@ func TestDeleteSnapshot(t *testing.T) {
 	_, err = r.Snapshot(t.Context(), "s")
 	want(t, err, fault.NotFound, `"s"`)
 	want(t, r.DeleteSnapshot(t.Context(), "../etc"), fault.Invalid)
+}
+
+func TestASnapshotIsWipedAsItsSourceAsked(t *testing.T) {
+	var ordered atomic.Pointer[v1alpha1.Deletion]
+	r := newRigWith(t, obedient, func(s *v1alpha1.DatastoreSnapshot) {
+		if s.Spec.Deletion != nil {
+			ordered.Store(s.Spec.Deletion)
+		}
+		obediently(s)
+	})
+	r.has(t, "large", v1alpha1.WipeByZeroes)
+	r.administer(t, "large", func(d *v1alpha1.DatastoreSpec) { d.Volumes.Wipe = v1alpha1.WipeNone })
+	q := ask("v", gib, "datastore", "large")
+	q.Mutable = map[string]string{"wipe": "zero"}
+	r.create(t, q)
+	r.snapshot(t, "s", "v")
+	if err := r.Delete(t.Context(), "v"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DeleteSnapshot(t.Context(), "s"); err != nil {
+		t.Fatal(err)
+	}
+	if d := ordered.Load(); d.Wipe != v1alpha1.WipeZero {
+		t.Errorf("the order is %+v", d)
+	}
 }
 
 func TestASnapshotThatIsBeingCopiedIsHeld(t *testing.T) {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,12 +67,16 @@ func (c *Controller) orderSnapshotDeletion(ctx context.Context, found *v1alpha1.
 	})
 }
 
-// snapshotWipe is what the datastore says of the bytes of its volumes. Zeroes are left out where they would reach none
-// of a snapshot's: volumes are there only since they asked for another wipe, which a snapshot can't.
+// snapshotWipe is what is done to a snapshot's bytes: what its source asked for, else what the datastore says. Zeroes are
+// left out where they would reach none of them: what lies there could only come there by asking for another wipe.
 func (c *Controller) snapshotWipe(ctx context.Context, s *v1alpha1.DatastoreSnapshot) (v1alpha1.WipePolicy, error) {
 	defaults, err := c.defaults(ctx, s.Spec.Datastore)
-	if err != nil || defaults.Wipe != v1alpha1.WipeZero {
-		return defaults.Wipe, err
+	if err != nil {
+		return "", err
+	}
+	wipe := cmp.Or(s.Spec.Wipe, defaults.Wipe)
+	if wipe != v1alpha1.WipeZero {
+		return wipe, nil
 	}
 	pool, err := c.pool(ctx, s.Spec.Datastore, s.Spec.Worker.Host)
 	if err != nil {

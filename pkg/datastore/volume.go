@@ -52,7 +52,8 @@ func FromSnapshot(r *v1alpha1.DatastoreSnapshot) Volume {
 		ID: r.Name, Name: r.Spec.Name, UID: string(cmp.Or(r.Spec.StorageUID, r.UID)), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
 		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
 		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
-		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, Snapshot: true, SourceID: r.Spec.Volume,
+		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, Wipe: r.Spec.Wipe, Snapshot: true,
+		SourceID: r.Spec.Volume,
 	}
 }
 

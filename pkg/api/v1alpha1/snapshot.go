@@ -42,6 +42,9 @@ type DatastoreSnapshotSpec struct {
 	Filesystem   *FilesystemSpec   `json:"filesystem,omitempty"`
 	Quota        QuotaPolicy       `json:"quota,omitempty"`
 
+	// Wipe is the source's own when the snapshot was asked for; "" leaves it to the datastore.
+	Wipe WipePolicy `json:"wipe,omitempty"`
+
 	// Parameters are those of CreateSnapshot without the snapshotter's own, compared on repeats.
 	Parameters map[string]string `json:"parameters,omitempty"`
 

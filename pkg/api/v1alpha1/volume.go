@@ -170,6 +170,9 @@ type WorkerStatus struct {
 	// Identity is verified whenever the volume is reached.
 	Identity string `json:"identity,omitempty"`
 
+	// Marked is what the volume's mark on the storage says of what may be modified; nil where the worker has not said.
+	Marked *Marked `json:"marked,omitempty"`
+
 	// Promised is how many bytes a snapshot takes of its pool's promises: what it can hold at most. A
 	// volume takes its size.
 	Promised resource.Quantity `json:"promised,omitempty"`
@@ -185,6 +188,12 @@ type WorkerStatus struct {
 
 	// Failure is why the last try failed; nil after a success.
 	Failure *Failure `json:"failure,omitempty"`
+}
+
+// Marked is the part of a mark that may be modified.
+type Marked struct {
+	OnDelete DeletePolicy `json:"onDelete,omitempty"`
+	Wipe     WipePolicy   `json:"wipe,omitempty"`
 }
 
 // Progress of a copy, in bytes.
