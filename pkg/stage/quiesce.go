@@ -43,7 +43,9 @@ func (s *Stager) Quiesce(ctx context.Context, id string, take func(context.Conte
 		err = fault.New(fault.Unavailable, "it did not come to rest in %v", s.config.freezeLimit())
 		f.tooLate.Store(true)
 		go func() {
-			<-quiet
+			if err := <-quiet; err != nil {
+				logger(ctx).Info("A file system did not come to rest", "volume", id, "reason", err.Error())
+			}
 			f.end()
 		}()
 	}
