@@ -144,16 +144,15 @@ func (b *trees) copy(ctx context.Context, root *file.Root, c duplicate, m *meta)
 		return err
 	}
 	m.stamp(b.pool.tools.Now())
-	m.Promised = used.UsedBytes
-	c.progress(m.Bytes, m.Bytes)
-	if c.volume.Snapshot {
-		return nil
-	}
 	copied, err := openData(root, c.dir)
 	if err != nil {
 		return err
 	}
-	defer copied.Close() //nolint:errcheck // synced
+	defer copied.Close() //nolint:errcheck // synced, or only read
+	if c.volume.Snapshot {
+		m.Promised, err = held(copied, c.source.Bytes)
+		return err
+	}
 	if err := b.limit(ctx, root, copied, m); err != nil {
 		return err
 	}

@@ -11,25 +11,34 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/linux/quota"
 )
 
-// allocated is what quotas count; 0 where there are none: to look at each file could take hours.
+// allocated is what quotas count. Where there are none it is the volume's size, which is promised to it: to look at
+// each file could take hours.
 func (b *trees) allocated(root *file.Root, dir string, m meta) (int64, error) {
 	data, err := openData(root, dir)
 	if err != nil {
 		return 0, err
 	}
 	defer data.Close() //nolint:errcheck // it is only read
-	if m.Project != 0 {
-		u, err := quota.Get(data, quota.ID(m.Project))
-		if fault.Is(err, fault.Precondition) { // quotas are off
-			return 0, nil
-		}
-		return u.UsedBytes, err
+	if m.Project == 0 {
+		return held(data, m.Bytes)
 	}
+	u, err := quota.Get(data, quota.ID(m.Project))
+	if fault.Is(err, fault.Precondition) { // quotas are off
+		return m.Bytes, nil
+	}
+	return u.UsedBytes, err
+}
+
+// held is what a subvolume's qgroup counts, or that many bytes where nothing is counted.
+func held(data *os.File, otherwise int64) (int64, error) {
 	is, err := btrfs.IsSubvolume(data)
 	if err != nil || !is {
-		return 0, err
+		return otherwise, err
 	}
 	u, err := btrfs.UsageOf(data)
+	if u.UsedBytes == 0 { // an empty one has its root
+		return otherwise, err
+	}
 	return u.UsedBytes, err
 }
 
