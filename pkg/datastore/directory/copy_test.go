@@ -324,7 +324,7 @@ func big(t *testing.T, path string, v datastore.Volume) {
 	f, err := os.OpenFile(imageOf(path, v), os.O_WRONLY, 0)
 	must(t, err)
 	for i := range int64(3) {
-		_, err = f.WriteAt(pattern(100*mib), i*(gib/2)+i)
+		_, err = f.WriteAt(pattern(50*mib), i*160*mib+i)
 		must(t, err)
 	}
 	must(t, errors.Join(f.Sync(), f.Close()))
@@ -332,21 +332,21 @@ func big(t *testing.T, path string, v datastore.Volume) {
 
 func TestACopyGoesOnWhereItWas(t *testing.T) {
 	for _, provision := range []func(string, int64) datastore.Volume{thin, thick} {
-		path := disk(t, "ext4", 4*gib)
+		path := disk(t, "ext4", 2*gib)
 		p := newPool(t, path)
-		v := provision("pvc-1", 2*gib)
+		v := provision("pvc-1", gib/2)
 		v.Provisioning = v1alpha1.Thin
 		create(t, p, v)
 		big(t, path, v)
-		c := copyOf("pvc-2", provision("", 2*gib))
+		c := copyOf("pvc-2", provision("", gib/2))
 		t.Run(string(c.Provisioning), func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			var last int64
 			_, err := p.Create(ctx, c, by(v), func(done, total int64) {
-				if done < last || total < 300*mib || done > total {
+				if done < last || total < 150*mib || done > total {
 					t.Fatalf("told %d of %d, before %d", done, total, last)
 				}
-				if last = done; done >= 200*mib {
+				if last = done; done >= 100*mib {
 					cancel()
 				}
 			})
@@ -360,7 +360,7 @@ func TestACopyGoesOnWhereItWas(t *testing.T) {
 				last = done
 			})
 			must(t, err)
-			if first < 128*mib || last < 300*mib {
+			if first < 64*mib || last < 150*mib {
 				t.Errorf("it went on from %d to %d bytes", first, last)
 			}
 			run(t, "cmp", imageOf(path, v), imageOf(path, c))
@@ -373,9 +373,9 @@ func TestACopyGoesOnWhereItWas(t *testing.T) {
 }
 
 func TestACopyBeginsAgainWhenItsSourceWasChanged(t *testing.T) {
-	path := disk(t, "ext4", 4*gib)
+	path := disk(t, "ext4", gib)
 	p := newPool(t, path)
-	v := thin("pvc-1", 2*gib)
+	v := thin("pvc-1", gib/2)
 	create(t, p, v)
 	big(t, path, v)
 	for name, change := range map[string]func(t *testing.T){
@@ -396,7 +396,7 @@ func TestACopyBeginsAgainWhenItsSourceWasChanged(t *testing.T) {
 			c := copyOf("pvc-2", v)
 			ctx, cancel := context.WithCancel(t.Context())
 			_, err := p.Create(ctx, c, by(v), func(done, _ int64) {
-				if done >= 200*mib {
+				if done >= 100*mib {
 					cancel()
 				}
 			})
@@ -419,9 +419,9 @@ func TestACopyBeginsAgainWhenItsSourceWasChanged(t *testing.T) {
 }
 
 func TestACopyEndsWhenItsSourceIsWrittenTo(t *testing.T) {
-	path := disk(t, "ext4", 4*gib)
+	path := disk(t, "ext4", gib)
 	p := newPool(t, path)
-	v := thin("pvc-1", 2*gib)
+	v := thin("pvc-1", gib/2)
 	create(t, p, v)
 	big(t, path, v)
 	base := under(t, path)
@@ -447,17 +447,17 @@ func TestAnAbandonedCopyIsRemoved(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := disk(t, "ext4", 2*gib)
+			path := disk(t, "ext4", gib)
 			c := config(t, path)
 			p := open(t, c)
-			v := thin("pvc-1", 2*gib)
+			v := thin("pvc-1", gib/2)
 			create(t, p, v)
 			big(t, path, v)
 			base := under(t, path)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			_, err := p.Create(ctx, copyOf("pvc-2", v), by(v), func(done, _ int64) {
-				if done >= 200*mib {
+				if done >= 100*mib {
 					cancel()
 				}
 			})

@@ -23,6 +23,8 @@ import (
 type job struct {
 	Call, Path, Machine, AdoptFrom string
 	Volume                         datastore.Volume
+	From                           *datastore.Volume
+	Disposal                       datastore.Disposal
 	// DieAt is the number of the point before which it dies by SIGKILL.
 	DieAt int
 }
@@ -66,11 +68,13 @@ func runJob(text string) error {
 	}
 	switch j.Call {
 	case "create":
-		_, err = p.Create(ctx, j.Volume, nil, nil)
+		_, err = p.Create(ctx, j.Volume, j.From, nil)
+	case "snapshot":
+		_, err = p.Snapshot(ctx, *j.From, j.Volume, nil)
 	case "expand":
 		_, err = p.Expand(ctx, j.Volume)
 	case "delete":
-		if err = p.Delete(ctx, j.Volume, datastore.Disposal{}); err == nil {
+		if err = p.Delete(ctx, j.Volume, j.Disposal); err == nil {
 			err = p.Reclaim(ctx)
 		}
 	}

@@ -15,7 +15,7 @@ const (
 	workName = "copy.json"
 	maxWork  = 64 << 10
 	// syncedAtOnce is how much of a copy is made durable at a time, in bytes: what a crash costs at most.
-	syncedAtOnce = 128 << 20
+	syncedAtOnce = 64 << 20
 )
 
 // work is how far a copy is, and of what.

@@ -101,8 +101,11 @@ func (b *images) zero(ctx context.Context, root *file.Root, dir string, image *o
 	if err := file.FreeReserved(image); err != nil {
 		return err
 	}
+	if o.Passed {
+		o.Offset, o.Passed = 0, false
+	}
 	for {
-		before, end, err := window(ctx, image, o.Offset)
+		before, end, passed, err := window(ctx, image, o.Offset)
 		if err != nil || len(before) == 0 {
 			return err
 		}
@@ -118,7 +121,7 @@ func (b *images) zero(ctx context.Context, root *file.Root, dir string, image *o
 			return err
 		}
 		file.Forget(image, o.Offset, end)
-		o.Offset = end
+		o.Offset, o.Passed = end, o.Passed || passed
 		if path.Base(image.Name()) == imageName {
 			if err := writeOrder(ctx, root, dir, o); err != nil {
 				return err
@@ -127,15 +130,16 @@ func (b *images) zero(ctx context.Context, root *file.Root, dir string, image *o
 	}
 }
 
-// window returns the next extents that are to be overwritten, from an offset on, and where they end. They may lie
-// behind the end of the file.
-func window(ctx context.Context, image *os.File, from int64) (extents []file.Extent, end int64, err error) {
+// window returns the next extents that are to be overwritten, from an offset on, where they end, and whether shared
+// ones were passed over. They may lie behind the end of the file.
+func window(ctx context.Context, image *os.File, from int64) (extents []file.Extent, end int64, passed bool, err error) {
 	var bytes int64
 	err = file.Extents(ctx, image, from, math.MaxInt64, func(e file.Extent) bool {
 		if skip := from - e.Start; skip > 0 {
 			e.Start, e.Physical, e.Bytes = from, e.Physical+skip, e.Bytes-skip
 		}
 		if e.Shared || e.Bytes <= 0 {
+			passed = passed || e.Shared
 			return true
 		}
 		e.Bytes = min(e.Bytes, wipedAtOnce-bytes)
@@ -143,7 +147,7 @@ func window(ctx context.Context, image *os.File, from int64) (extents []file.Ext
 		extents, end = append(extents, e), e.Start+e.Bytes
 		return bytes < wipedAtOnce
 	})
-	return extents, end, err
+	return extents, end, passed, err
 }
 
 // prove compares where a file's bytes lie with where they lay before they were overwritten. Where the file system

@@ -1,8 +1,9 @@
 package directory
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"strings"
 	"sync"
 	"time"
@@ -12,7 +13,9 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 )
 
-// entry is a folder in volumes/, snapshots/, tmp/ or trash/ that counts as the pool's own: what is retained doesn't.
+// entry is a folder that counts as the pool's own: a volume or snapshot that bears our mark in its place, or is being
+// made. All of them are promised. What waits for its removal, is retained, archived or unclear isn't, and what it takes
+// is nobody's to give.
 type entry struct {
 	dir string
 	// family is what those have in common that may share blocks: the first digits of a UID. Two families that have
@@ -33,13 +36,15 @@ type index struct {
 type fact struct {
 	inode    uint64
 	changed  time.Time
-	family   string // "" is the volume's own
+	family   string
 	retained bool
+	ours     bool // the mark of our cluster, in its place
 	seen     uint64
 }
 
 // scan looks at all folders and returns them by format; what lies there and is no folder, or foreign, is passed over.
-func (x *index) scan(ctx context.Context, root *file.Root) (map[v1alpha1.VolumeFormat][]entry, error) {
+func (p *pool) scan(ctx context.Context, root *file.Root) (map[v1alpha1.VolumeFormat][]entry, error) {
+	x := &p.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.known == nil {
@@ -47,7 +52,7 @@ func (x *index) scan(ctx context.Context, root *file.Root) (map[v1alpha1.VolumeF
 	}
 	x.scans++
 	all := map[v1alpha1.VolumeFormat][]entry{}
-	for _, parent := range []string{volumesDir, snapshotsDir, tmpDir, trashDir} {
+	for _, parent := range []string{volumesDir, snapshotsDir, tmpDir} {
 		names, err := list(root, parent)
 		if err != nil {
 			return nil, err
@@ -63,7 +68,7 @@ func (x *index) scan(ctx context.Context, root *file.Root) (map[v1alpha1.VolumeF
 			if err != nil {
 				return nil, err
 			}
-			x.add(root, all, parent, name, infos[0], infos[1])
+			p.count(root, all, parent, name, infos[0], infos[1])
 		}
 	}
 	for dir, f := range x.known {
@@ -74,17 +79,20 @@ func (x *index) scan(ctx context.Context, root *file.Root) (map[v1alpha1.VolumeF
 	return all, nil
 }
 
-func (x *index) add(root *file.Root, all map[v1alpha1.VolumeFormat][]entry, parent, name string, mark, image file.Info) {
+// count adds a folder to the pool's own if it is.
+func (p *pool) count(root *file.Root, all map[v1alpha1.VolumeFormat][]entry, parent, name string, mark, image file.Info) {
 	e := entry{dir: parent + "/" + name}
-	if mark.Links > 0 {
-		f := x.fact(root, e.dir, mark)
-		if f.retained && (parent == volumesDir || parent == snapshotsDir) {
+	switch {
+	case parent == tmpDir && !p.makes(name):
+		return // it was given up, or waits to be gone on with
+	case mark.Links > 0:
+		f := p.index.fact(root, e.dir, mark, p.marker.Cluster)
+		if parent != tmpDir && (f.retained || !f.ours) {
 			return
 		}
 		e.family = f.family
-		if e.family == "" {
-			e.family = digits(name)
-		}
+	case parent != tmpDir:
+		return
 	}
 	format := v1alpha1.FormatSubdirectory
 	if image.Links > 0 && image.Mode.IsRegular() {
@@ -93,19 +101,37 @@ func (x *index) add(root *file.Root, all map[v1alpha1.VolumeFormat][]entry, pare
 	all[format] = append(all[format], e)
 }
 
-// fact returns what a mark says, read again where the file is another one.
-func (x *index) fact(root *file.Root, dir string, mark file.Info) fact {
+// makes tells whether a call of Create or Snapshot works on a name in tmp/.
+func (p *pool) makes(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.making[name]
+}
+
+// summary is what counts here of a mark.
+type summary struct {
+	Layout   int             `json:"layout"`
+	ID       string          `json:"id"`
+	UID      string          `json:"uid"`
+	Cluster  string          `json:"cluster"`
+	Snapshot bool            `json:"snapshot"`
+	Family   string          `json:"family"`
+	Retained json.RawMessage `json:"retained"`
+}
+
+// fact returns what a mark says, read again where the file is another one. One that can't be read now, or makes no
+// sense, isn't ours; it is for List to tell.
+func (x *index) fact(root *file.Root, dir string, mark file.Info, cluster string) fact {
 	f, ok := x.known[dir]
 	if !ok || f.inode != mark.Inode || !f.changed.Equal(mark.Changed) {
 		f = fact{inode: mark.Inode, changed: mark.Changed}
-		// One that can't be read now, or makes no sense, is counted as any other; it is for List to tell.
-		if data, err := root.ReadFile(dir+"/"+metaName, maxMeta); err == nil && telling(data) {
-			if m, err := parseMeta(data, dir); err == nil {
-				f.retained = m.Retained != nil
-				if m.Family != "" {
-					f.family = shortUID(m.Family)
-				}
-			}
+		var m summary
+		data, err := root.ReadFile(dir+"/"+metaName, maxMeta)
+		if err == nil && json.Unmarshal(data, &m) == nil && m.Layout == layout {
+			v := datastore.Volume{ID: m.ID, UID: m.UID, Snapshot: m.Snapshot}
+			f.ours = m.Cluster == cluster && checkNames(v) == nil && folder(v) == dir
+			f.retained = m.Retained != nil
+			f.family = shortUID(cmp.Or(m.Family, m.UID))
 		}
 	}
 	f.seen = x.scans
@@ -113,18 +139,8 @@ func (x *index) fact(root *file.Root, dir string, mark file.Info) fact {
 	return f
 }
 
-// telling tells whether a mark may say something that counts here. Most don't, and are not decoded.
-func telling(mark []byte) bool {
-	return bytes.Contains(mark, []byte(`"family":`)) || bytes.Contains(mark, []byte(`"retained":`))
-}
-
-// digits are those of the record's UID in a folder's name.
-func digits(name string) string {
-	name, _, _ = strings.Cut(name[strings.LastIndexByte(name, '-')+1:], ".")
-	return name
-}
-
-// shortUID is what digits finds in the folder's name of a volume with that UID.
+// shortUID is as much of a UID as tells families apart.
 func shortUID(uid string) string {
-	return digits(datastore.Volume{ID: "x", UID: uid}.BackendName())
+	name := datastore.Volume{UID: uid}.BackendName()
+	return strings.Clone(name[1:])
 }

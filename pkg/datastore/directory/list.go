@@ -71,6 +71,7 @@ func (p *pool) look(root *file.Root, dir string, state datastore.FoundState) *da
 			return f
 		}
 		f.Problems = []v1alpha1.Problem{*problem}
+		f.Allocated = takes(root, dir)
 		return f
 	}
 	f.Volume, f.State, f.Made = m.volume(), state, m.made(dir)
@@ -82,7 +83,7 @@ func (p *pool) look(root *file.Root, dir string, state datastore.FoundState) *da
 	}
 	b, err := p.body(m.Format)
 	if err != nil {
-		f.State, f.Problems = datastore.FoundUnclear, []v1alpha1.Problem{unreadable(root, dir, err)}
+		f.State, f.Problems, f.Allocated = datastore.FoundUnclear, []v1alpha1.Problem{unreadable(root, dir, err)}, takes(root, dir)
 		return f
 	}
 	if f.Allocated, err = b.allocated(root, dir, m); err != nil {
@@ -109,6 +110,24 @@ func problemOf(err error) v1alpha1.Problem {
 		Status: inaccessible, Reason: "Unreadable", Message: err.Error() + "; look at the kernel's log and at the disk below",
 	}
 }
+
+// takes is what the files in a folder take, as far as that can be told at once.
+func takes(root *file.Root, dir string) int64 {
+	names, err := list(root, dir)
+	if err != nil {
+		return 0
+	}
+	var sum int64
+	for _, name := range names[:min(len(names), mostFiles)] {
+		if info, err := root.Stat(dir + "/" + name); err == nil && info.Mode.IsRegular() {
+			sum += info.Allocated
+		}
+	}
+	return sum
+}
+
+// mostFiles bounds how many files of a folder that nobody knows are looked at. Ours hold three.
+const mostFiles = 1000
 
 // judge returns the mark in a folder, or what is wrong with it.
 func (p *pool) judge(root *file.Root, dir string, state datastore.FoundState) (meta, *v1alpha1.Problem) {

@@ -159,6 +159,12 @@ func TestListTellsWhatIsWrong(t *testing.T) {
 				}
 				return
 			}
+			if f.State == datastore.FoundUnclear && exists(path, location, "disk.img") && c.otherLocation != "volumes/link" {
+				must(t, os.WriteFile(filepath.Join(path, location, "disk.img"), pattern(mib), 0o600))
+				if got := listed(t, p)[location].Allocated; got < mib {
+					t.Errorf("it takes %d bytes", got)
+				}
+			}
 			if len(f.Problems) != 1 || f.Problems[0].Status != c.status || f.Problems[0].Reason != c.reason || !strings.Contains(f.Problems[0].Message, c.says) ||
 				!strings.Contains(f.Problems[0].Message, path) {
 				t.Errorf("problems %+v, want %s %s: %s", f.Problems, c.status, c.reason, c.says)

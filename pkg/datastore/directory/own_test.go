@@ -3,6 +3,7 @@ package directory_test
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -111,6 +112,44 @@ func TestOwnIsNeverTooMuchBetweenMeasurements(t *testing.T) {
 	check("made again", 0)
 	watch.pass(time.Hour)
 	check("measured again", 0)
+}
+
+// What is promised to nobody isn't the pool's own: its bytes would be promised again.
+func TestOwnLeavesOutWhatIsPromisedToNobody(t *testing.T) {
+	path := disk(t, "ext4", gib)
+	p := newPool(t, path)
+	for i, c := range map[string]func(t *testing.T, v datastore.Volume){
+		"a folder copied by hand": func(t *testing.T, v datastore.Volume) {
+			run(t, "mv", path+"/volumes/"+v.BackendName(), path+"/volumes/copy")
+		},
+		"a mark of another cluster": func(t *testing.T, v datastore.Volume) {
+			mark := path + "/volumes/" + v.BackendName() + "/meta.json"
+			put(t, strings.Replace(content(t, mark), cluster, "cluster-b", 1), mark)
+		},
+		"no mark": func(t *testing.T, v datastore.Volume) {
+			must(t, os.Remove(path+"/volumes/"+v.BackendName()+"/meta.json"))
+		},
+		"a wipe that waits": func(t *testing.T, v datastore.Volume) {
+			must(t, p.Delete(t.Context(), v, wipe(v1alpha1.WipeZero)))
+		},
+		"half a volume that nobody makes": func(t *testing.T, v datastore.Volume) {
+			run(t, "mv", path+"/volumes/"+v.BackendName(), path+"/.datastore-csi/tmp/")
+		},
+	} {
+		t.Run(i, func(t *testing.T) {
+			v := thick("pvc-1", 64*mib)
+			create(t, p, v)
+			if own, _ := ownOf(t, p, path); own != 64*mib {
+				t.Errorf("made: own %d", own)
+			}
+			c(t, v)
+			if own, _ := ownOf(t, p, path); own != 0 {
+				t.Errorf("own %d", own)
+			}
+			run(t, "rm", "-rf", path+"/volumes/copy", path+"/volumes/"+v.BackendName())
+			must(t, p.Reclaim(t.Context()))
+		})
+	}
 }
 
 // BenchmarkStatusOfFamilies measures a pool of many volumes, each with a snapshot and a copy.

@@ -72,9 +72,9 @@ func (p *pool) features(ctx context.Context, root *file.Root, fs file.Filesystem
 	return features, append(out, more...)
 }
 
-// ownBytes adds up what volumes and snapshots take, also those that are being made or removed.
+// ownBytes adds up what volumes and snapshots take, also those that are being made.
 func (p *pool) ownBytes(ctx context.Context, root *file.Root) (int64, error) {
-	all, err := p.index.scan(ctx, root)
+	all, err := p.scan(ctx, root)
 	if err != nil {
 		return 0, err
 	}

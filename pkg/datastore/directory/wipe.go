@@ -25,6 +25,8 @@ type order struct {
 	Wipe v1alpha1.WipePolicy `json:"wipe"`
 	// Offset before which it is done, in bytes.
 	Offset int64 `json:"offset,omitempty"`
+	// Passed tells that blocks before Offset were left to another one that has them too. It may be gone by now.
+	Passed bool `json:"passed,omitempty"`
 }
 
 // strength ranks wipes: what was once ordered is never taken back.
