@@ -176,7 +176,7 @@ func (c *caller) conceive(which int, random *rand.Rand) *object {
 	}
 	claim := c.claim(random)
 	if from := c.origin(random); from != nil {
-		claim, o.src = c.copyOf(from, random), from
+		claim, o.src, o.age = c.copyOf(from, random), from, from.endings
 	}
 	claim.Name = o.name
 	if end := c.ends(random); end != "" && c.can.modify {
@@ -207,7 +207,7 @@ func (c *caller) takeSnapshot(ctx context.Context, of *object, random *rand.Rand
 		c.made++
 		name := fmt.Sprintf("snap-%d-%d", c.number, c.made)
 		s = &object{
-			name: name, worlds: only(world{phase: absent}), src: of, kind: of.kind,
+			name: name, worlds: only(world{phase: absent}), src: of, age: of.endings, kind: of.kind,
 			snapshot: &harness.Snapshot{Client: c.driver.Client, Name: name, ID: name, Volume: of.volume.ID},
 		}
 		c.snapshots[which] = s

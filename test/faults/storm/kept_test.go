@@ -76,6 +76,9 @@ func (k *kept) String() string {
 
 // sweep removes what was kept, as an administrator does.
 func (k *kept) sweep(storage rows.Storage) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.sure, k.possible = map[string]int{}, map[string]int{}
 	root := storage.Camera().Files[0]
 	var errs []error
 	for _, folder := range []string{"volumes", "archived"} {

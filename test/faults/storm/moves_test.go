@@ -1,6 +1,10 @@
 package storm
 
-import "google.golang.org/grpc/codes"
+import (
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+)
 
 // The table of the contract: what each call may answer in each state, and what it leads to. A driver that is alone with its caller
 // has no other answer.
@@ -24,8 +28,8 @@ func create(sizes []int64, end string, refusals ...codes.Code) move {
 			switch w.phase {
 			case ready:
 				return stays(w, codes.OK)
-			case deleting:
-				return stays(w, codes.Aborted)
+			case deleting: // what is there still may be another than asked for
+				return stays(w, codes.Aborted, codes.AlreadyExists)
 			case making:
 				made := w
 				made.phase = ready
@@ -97,7 +101,7 @@ func attach(mode string) move {
 			case w.phase == making:
 				return stays(w, codes.Unavailable)
 			case w.phase == deleting:
-				return stays(w, codes.Aborted)
+				return stays(w, codes.Aborted, codes.NotFound)
 			case w.attached != "" && w.attached != mode:
 				return stays(w, codes.AlreadyExists)
 			}
@@ -132,7 +136,7 @@ func stage(context bool) move {
 			case w.phase == absent:
 				return stays(w, codes.NotFound)
 			case w.phase == deleting:
-				return stays(w, codes.FailedPrecondition, codes.Aborted)
+				return stays(w, codes.FailedPrecondition, codes.Aborted, codes.NotFound)
 			case w.attached == "":
 				return stays(w, codes.FailedPrecondition)
 			}
@@ -183,6 +187,8 @@ func publish() move {
 		switch {
 		case w.phase == absent:
 			return stays(w, codes.NotFound)
+		case w.phase == deleting:
+			return stays(w, codes.FailedPrecondition, codes.NotFound)
 		case w.staged == "":
 			return stays(w, codes.FailedPrecondition)
 		}
@@ -204,18 +210,28 @@ func unpublish() move {
 
 // expand asks for so many bytes; what was asked for before, and not answered, may be there already.
 func expand(bytes int64) move {
-	return move{name: "expand", outcomes: func(w world) []outcome {
-		switch w.phase {
-		case absent:
-			return stays(w, codes.NotFound)
-		case making:
-			return stays(w, codes.Unavailable)
-		case deleting:
-			return stays(w, codes.Aborted, codes.OK)
-		}
-		w.size = max(w.size, bytes)
-		return becomes(w)
-	}}
+	return move{
+		name: fmt.Sprintf("expand to %d MiB", bytes/mib),
+		outcomes: func(w world) []outcome {
+			switch w.phase {
+			case absent:
+				return stays(w, codes.NotFound)
+			case making:
+				return stays(w, codes.Unavailable)
+			case deleting:
+				return stays(w, codes.Aborted, codes.OK, codes.NotFound)
+			}
+			w.size, w.want = max(w.size, bytes), 0
+			return becomes(w)
+		},
+		broken: func(w world) []world {
+			if w.phase != ready || bytes <= w.size {
+				return nil
+			}
+			w.want = bytes
+			return []world{w}
+		},
+	}
 }
 
 // nodeExpand grows the file system of a published volume. can tells whether this machine can while it is mounted.

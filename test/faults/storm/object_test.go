@@ -17,8 +17,11 @@ type object struct {
 	worlds worlds
 	// holds is what it may hold while it is there.
 	holds contents
-	// src is what it was made as a copy of, or nil.
+	// src is what it was made as a copy of, or nil, and age that of src when it was first asked for.
 	src *object
+	age int
+	// endings counts how often it may have been deleted: what has its name then is another.
+	endings int
 	// pending is the last call whose outcome isn't known; nil where nothing is open.
 	pending *request
 
@@ -109,6 +112,9 @@ func (c *caller) judge(o *object, q request, m move, before worlds, err error, d
 // become is what an object may be from now on. A call that was lost leaves it open.
 func (c *caller) become(o *object, next worlds, lost bool) {
 	o.worlds = c.kept.count(o.worlds, next)
+	if !o.present() {
+		o.endings++
+	}
 	if _, sure := next.drift().certain(); sure && !lost {
 		o.pending = nil
 	}
@@ -161,7 +167,7 @@ func (c *caller) createVolume(o *object) request {
 				return create([]int64{o.volume.Bytes}, o.volume.Mutable[onDelete])
 			}
 			sizes, refusals := c.source(o.src, o.volume.Bytes)
-			return create(sizes, o.volume.Mutable[onDelete], refusals...)
+			return c.unlessReplaced(o, create(sizes, o.volume.Mutable[onDelete], refusals...))
 		},
 		call: func(ctx context.Context) error { o.inherit(); return o.volume.Create(ctx) },
 		size: func() int64 { return o.volume.Size },
@@ -173,11 +179,25 @@ func (c *caller) createSnapshot(o *object) request {
 	return request{
 		move: func() move {
 			sizes, refusals := c.source(o.src, 0)
-			return create(sizes, "", refusals...)
+			return c.unlessReplaced(o, create(sizes, "", refusals...))
 		},
 		call: func(ctx context.Context) error { o.inherit(); return c.untilReady(ctx, o) },
 		size: func() int64 { return o.snapshot.Size },
 	}
+}
+
+// unlessReplaced allows for what becomes of a repeated call where another volume has the name of the copy's source by now: it is
+// another call then.
+func (c *caller) unlessReplaced(o *object, m move) move {
+	named := func(v *object) bool { return v != o.src && v.name == o.src.name }
+	if o.age == o.src.endings && !slices.ContainsFunc(c.volumes, named) {
+		return m
+	}
+	as := m.outcomes
+	m.outcomes = func(w world) []outcome {
+		return append(as(w), stays(w, codes.AlreadyExists)...)
+	}
+	return m
 }
 
 // untilReady calls CreateSnapshot until the snapshot is whole. Where a copy is under way another call about it may have to wait.

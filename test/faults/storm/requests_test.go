@@ -102,8 +102,12 @@ func (c *caller) remove(o *object) request {
 }
 
 func (c *caller) expand(o *object, random *rand.Rand) request {
-	v, bytes := o.volume, o.some().size+int64(random.IntN(4))*8*mib
-	bytes = max(mib, min(bytes, o.kind.Bytes+mostBytes))
+	bytes := o.some().size + int64(random.IntN(4))*8*mib
+	return c.expandTo(o, max(mib, min(bytes, o.kind.Bytes+mostBytes)))
+}
+
+func (c *caller) expandTo(o *object, bytes int64) request {
+	v := o.volume
 	return request{
 		move: func() move { return expand(bytes) },
 		call: func(ctx context.Context) error { _, err := v.Expand(ctx, bytes); return err },
@@ -129,10 +133,15 @@ func (c *caller) ends(random *rand.Rand) string {
 
 // modify draws mutable parameters.
 func (c *caller) modify(o *object, random *rand.Rand) request {
-	v, end := o.volume, cmp.Or(c.ends(random), "delete")
+	end := cmp.Or(c.ends(random), "delete")
 	if !c.can.modify {
 		return c.validate(o)
 	}
+	return c.modifyTo(o, end)
+}
+
+func (c *caller) modifyTo(o *object, end string) request {
+	v := o.volume
 	return request{move: func() move { return modify(end) }, call: func(ctx context.Context) error {
 		_, err := v.Client.ControllerModifyVolume(ctx, &csi.ControllerModifyVolumeRequest{
 			VolumeId: v.ID, MutableParameters: map[string]string{onDelete: end},

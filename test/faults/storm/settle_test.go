@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
 // settleLimit is how long a driver that nobody kills may take to answer what was left open.
-const settleLimit = 3 * time.Minute
+const settleLimit = 2 * time.Minute
 
 // until makes a call again until it has an answer.
 func (c *caller) until(ctx context.Context, o *object, q request) error {
@@ -17,8 +18,8 @@ func (c *caller) until(ctx context.Context, o *object, q request) error {
 		if err := c.do(ctx, o, q); err != nil || !c.lost {
 			return err
 		}
-		if err := pause(ctx); err != nil {
-			return err
+		if pause(ctx) != nil {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -27,6 +28,11 @@ func (c *caller) until(ctx context.Context, o *object, q request) error {
 func (c *caller) settle(ctx context.Context, o *object) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, settleLimit, fmt.Errorf("%s isn't settled after %v", o.name, settleLimit))
 	defer cancel()
+	if o.worlds.some(func(w world) bool { return w.phase == deleting }) { // until its deletion is asked for again it stays so
+		if err := c.until(ctx, o, c.remove(o)); err != nil {
+			return err
+		}
+	}
 	if o.pending != nil {
 		if err := c.until(ctx, o, *o.pending); err != nil {
 			return err
@@ -62,13 +68,34 @@ func (c *caller) settle(ctx context.Context, o *object) error {
 	return nil
 }
 
+// settleAll settles copies before what they are made of: while a copy may be under way its source can be busy.
+func (c *caller) settleAll(ctx context.Context) error {
+	left := c.objects()
+	for len(left) > 0 {
+		i := slices.IndexFunc(left, func(o *object) bool { return !c.copied(o) })
+		if i < 0 {
+			return fmt.Errorf("caller %d: copies of each other", c.number)
+		}
+		if err := c.settle(ctx, left[i]); err != nil {
+			return err
+		}
+		left = slices.Delete(left, i, i+1)
+	}
+	return nil
+}
+
 // whatever is the call that tells most of an object that nobody uses.
 func (c *caller) whatever(o *object) request {
-	phases := map[phase]bool{}
+	phases, ends, most := map[phase]bool{}, map[string]bool{}, int64(0)
 	for w := range o.worlds.drift() {
-		phases[w.phase] = true
+		phases[w.phase], ends[w.end] = true, true
+		most = max(most, w.want)
 	}
 	switch {
+	case most > 0 && o.present():
+		return c.expandTo(o, most)
+	case o.volume != nil && o.present() && c.can.modify && len(ends) > 1:
+		return c.modifyTo(o, "delete")
 	case phases[deleting]:
 		return c.remove(o)
 	case o.snapshot != nil && phases[making]:
@@ -101,10 +128,8 @@ func (c *caller) measure(ctx context.Context, o *object) error {
 // rest settles all that the caller owns, and looks what it holds.
 func (c *caller) rest(ctx context.Context, all bool) error {
 	random := rand.New(rand.NewPCG(c.random.Uint64(), 0)) // one draw, whatever there is to look at
-	for _, o := range c.objects() {
-		if err := c.settle(ctx, o); err != nil {
-			return err
-		}
+	if err := c.settleAll(ctx); err != nil {
+		return err
 	}
 	for _, o := range c.objects() {
 		if o.present() && (all || random.IntN(2) == 0) {
@@ -169,7 +194,7 @@ func (c *caller) restore(ctx context.Context, from *object, random *rand.Rand) e
 	claim.Mutable = nil
 	claim.Name = fmt.Sprintf("look-%d-%d", c.number, c.made)
 	o := &object{
-		name: claim.Name, worlds: only(world{phase: absent}), src: from, kind: claim, volume: c.prepare(len(c.volumes), claim),
+		name: claim.Name, worlds: only(world{phase: absent}), src: from, age: from.endings, kind: claim, volume: c.prepare(len(c.volumes), claim),
 	}
 	if err := c.until(ctx, o, c.createVolume(o)); err != nil {
 		return err

@@ -258,6 +258,9 @@ func (s *site) capabilities(ctx context.Context) error {
 func (s *site) first(ctx context.Context) error {
 	c := s.callers[0]
 	o := c.conceive(0, rand.New(rand.NewPCG(0, 0)))
+	if s.can.modify {
+		o.volume.Mutable = map[string]string{onDelete: archive}
+	}
 	for _, q := range []request{c.createVolume(o), c.attach(o, c.random), c.stage(o), c.publish(o)} {
 		if err := c.until(ctx, o, q); err != nil {
 			return err
@@ -267,11 +270,14 @@ func (s *site) first(ctx context.Context) error {
 		return err
 	}
 	if s.can.snapshots {
-		shot := &object{name: "first", worlds: only(world{phase: absent}), src: o, kind: o.kind}
+		shot := &object{name: "first", worlds: only(world{phase: absent}), src: o, age: o.endings, kind: o.kind}
 		shot.snapshot = &harness.Snapshot{Client: s.driver.Client, Name: "first", ID: "first", Volume: o.volume.ID}
 		if err := cmp.Or(c.until(ctx, shot, c.createSnapshot(shot)), c.until(ctx, shot, c.remove(shot))); err != nil {
 			return err
 		}
 	}
-	return c.until(ctx, o, c.remove(o))
+	if err := c.until(ctx, o, c.remove(o)); err != nil {
+		return err
+	}
+	return s.kept.sweep(s.storage)
 }

@@ -30,6 +30,8 @@ const (
 type world struct {
 	phase phase
 	size  int64
+	// want is the size to which it may grow by itself, since that was asked for and not answered.
+	want int64
 	// attached: "", readWrite or readOnly. stale tells that the publish context which the caller holds may be of an earlier attachment.
 	attached string
 	stale    bool
@@ -48,6 +50,9 @@ func (w world) String() string {
 	text := string(w.phase)
 	if w.phase == ready || w.phase == making {
 		text += fmt.Sprintf(" %d MiB", w.size/mib)
+	}
+	if w.want > 0 {
+		text += fmt.Sprintf(" growing to %d MiB", w.want/mib)
 	}
 	for what, is := range map[string]bool{" attached " + w.attached: w.attached != "", " stale": w.stale} {
 		if is {
@@ -122,20 +127,34 @@ func (s worlds) where(holds func(world) bool) worlds {
 
 // drift adds what may come to be by itself.
 func (s worlds) drift() worlds {
-	out := maps.Clone(s)
+	out := worlds{}
 	for w := range s {
-		switch {
-		case w.phase == making:
-			made := w
-			made.phase = ready
-			out[made] = true
-		case w.phase == deleting:
-			out[w.gone()] = true
-		case (w.half || w.left) && !w.target:
-			out[w.unstaged()] = true
-		}
+		w.drift(out)
 	}
 	return out
+}
+
+func (w world) drift(into worlds) {
+	if into[w] {
+		return
+	}
+	into[w] = true
+	if w.phase == making {
+		made := w
+		made.phase = ready
+		made.drift(into)
+	}
+	if w.phase == deleting {
+		w.gone().drift(into)
+	}
+	if (w.half || w.left) && !w.target {
+		w.unstaged().drift(into)
+	}
+	if w.want > 0 {
+		grown := w
+		grown.size, grown.want = w.want, 0
+		grown.drift(into)
+	}
 }
 
 // outcome is an answer that a call may have, and the state after it.
