@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
@@ -24,7 +25,7 @@ import (
 type Orphan struct {
 	Datastore string `json:"datastore"`
 	v1alpha1.Orphan
-	// AgeSeconds since it was made.
+	// AgeSeconds since it was made; 0 where nobody knows.
 	AgeSeconds int64 `json:"ageSeconds"`
 }
 
@@ -74,11 +75,30 @@ func list(ctx context.Context, state *parts.State, o Options, documents []*v1alp
 			errs = append(errs, l.Err)
 			continue
 		}
-		for _, found := range datastore.Compare(l.Found, expected).Audit().Orphans {
-			out = append(out, Orphan{Datastore: l.Datastore.Name, Orphan: found, AgeSeconds: int64(o.Now().Sub(found.Since.Time).Seconds())})
+		for _, found := range rows(datastore.Compare(l.Found, expected)) {
+			row := Orphan{Datastore: l.Datastore.Name, Orphan: found}
+			if !found.Since.IsZero() {
+				row.AgeSeconds = int64(o.Now().Sub(found.Since.Time).Seconds())
+			}
+			out = append(out, row)
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+// Damaged are recorded and there, and something is wrong with them.
+const Damaged v1alpha1.OrphanKind = "Damaged"
+
+// rows are the orphans, and what is damaged.
+func rows(c datastore.Comparison) []v1alpha1.Orphan {
+	out := c.Audit().Orphans
+	for _, e := range c.Damaged {
+		out = append(out, v1alpha1.Orphan{
+			Kind: Damaged, Name: e.ID, Location: e.Location, Size: v1alpha1.Bytes(e.Bytes), Since: metav1.NewTime(e.Created),
+			Snapshot: e.Snapshot, Message: c.Problems[e.Key()][0].Message,
+		})
+	}
+	return out
 }
 
 // expected is what the records say of a datastore.
@@ -113,7 +133,7 @@ func write(out io.Writer, format string, orphans []Orphan) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if _, err := fmt.Fprintln(w, "WHAT\tKIND\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION"); err != nil {
+	if _, err := fmt.Fprintln(w, "WHAT\tKIND\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION\tNOTE"); err != nil {
 		return err
 	}
 	for _, o := range orphans {
@@ -121,8 +141,12 @@ func write(out io.Writer, format string, orphans []Orphan) error {
 		if o.Snapshot {
 			kind = "snapshot"
 		}
-		age := duration.HumanDuration(time.Duration(o.AgeSeconds) * time.Second)
-		if _, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", o.Kind, kind, o.Name, o.Datastore, o.Size.String(), age, o.Location); err != nil {
+		age := "-"
+		if !o.Since.IsZero() {
+			age = duration.HumanDuration(time.Duration(o.AgeSeconds) * time.Second)
+		}
+		if _, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+			o.Kind, kind, o.Name, o.Datastore, o.Size.String(), age, o.Location, o.Message); err != nil {
 			return err
 		}
 	}

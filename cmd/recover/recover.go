@@ -159,7 +159,8 @@ func (r *recovery) records(ctx context.Context) (map[string]known, error) {
 	return out, err
 }
 
-// lookForUsers finds the volumes that are in use on this host: they must not be deleted under their users.
+// lookForUsers finds the volumes that are in use on this host: they must not be deleted under their users. One of
+// which that can't be told is unclear.
 func (r *recovery) lookForUsers(ctx context.Context, plan []entry) error {
 	pools := map[string]datastore.Pool{}
 	for _, l := range r.looks {
@@ -170,13 +171,12 @@ func (r *recovery) lookForUsers(ctx context.Context, plan []entry) error {
 		if e.verdict != restore || e.found.Volume.Snapshot {
 			continue
 		}
-		used, err := datastore.InUse(ctx, pools[e.on], e.found.Volume)
-		if err != nil {
-			return err
+		var err error
+		if e.used, err = datastore.InUse(ctx, pools[e.on], e.found.Volume); err != nil {
+			e.verdict, e.why = unclear, err.Error()
 		}
-		e.used = used
 	}
-	return nil
+	return ctx.Err()
 }
 
 // apply writes the host's record first, so that an empty mount point is never taken for a pool, then the

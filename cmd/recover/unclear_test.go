@@ -15,7 +15,7 @@ func TestWhatIsForeignOrUnclearIsListedAndLeftAlone(t *testing.T) {
 		ctx := t.Context()
 		ids := map[string]string{}
 		folders := map[string]string{}
-		for _, name := range []string{"good", "broken", "twice"} {
+		for _, name := range []string{"good", "broken", "twice", "link", "gone"} {
 			v := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in()})
 			must(t, v.Create(ctx))
 			content, err := r.Content(v.ID)
@@ -25,6 +25,9 @@ func TestWhatIsForeignOrUnclearIsListedAndLeftAlone(t *testing.T) {
 		r.lose(t)
 		must(t, os.WriteFile(filepath.Join(folders["broken"], "meta.json"), []byte("{"), 0o600))
 		must(t, os.CopyFS(folders["twice"]+".old", os.DirFS(folders["twice"])))
+		must(t, os.Rename(filepath.Join(folders["link"], "disk.img"), filepath.Join(folders["link"], "moved.img")))
+		must(t, os.Symlink("moved.img", filepath.Join(folders["link"], "disk.img")))
+		must(t, os.Remove(filepath.Join(folders["gone"], "disk.img")))
 		before, err := r.Camera().Take()
 		must(t, err)
 
@@ -36,9 +39,18 @@ func TestWhatIsForeignOrUnclearIsListedAndLeftAlone(t *testing.T) {
 			t.Errorf("it made a state directory: %v", err)
 		}
 		out = r.recover(t, "--apply")
-		for name, want := range map[string]string{ids["good"]: "recover", ids["broken"]: "unclear", ids["twice"]: "recover", folders["twice"] + ".old": "unclear"} {
+		for name, want := range map[string]string{
+			ids["good"]: "recover", ids["broken"]: "unclear", ids["twice"] + "-": "recover", folders["twice"] + ".old": "unclear",
+			ids["link"]: "unclear", ids["gone"]: "recover",
+		} {
 			if !strings.HasPrefix(lineOf(out, filepath.Base(name)), want) {
 				t.Errorf("%s is not %q in\n%s", name, want, out)
+			}
+		}
+		orphans, code := r.command(t, "orphans", "--datastores", r.File, "--state-dir", r.StateDir)
+		for name, want := range map[string]string{ids["broken"]: "Unclear", folders["twice"] + ".old": "Unclear", ids["gone"]: "NoStorage", ids["link"]: "NoRecord"} {
+			if code != 0 || !strings.HasPrefix(lineOf(orphans, filepath.Base(name)), want) {
+				t.Errorf("%s is not %q (%d) in\n%s", name, want, code, orphans)
 			}
 		}
 		after, err := r.Camera().Take()
@@ -50,7 +62,7 @@ func TestWhatIsForeignOrUnclearIsListedAndLeftAlone(t *testing.T) {
 		must(t, r.serving(t))
 		listed, err := r.Listed(ctx)
 		must(t, err)
-		if len(listed) != 2 || listed[ids["good"]] == nil || listed[ids["twice"]] == nil {
+		if len(listed) != 3 || listed[ids["good"]] == nil || listed[ids["twice"]] == nil {
 			t.Errorf("the driver lists %v", listed)
 		}
 	})

@@ -16,7 +16,7 @@ func newOrphanCollector(pools func() map[string]v1alpha1.PoolStatus) *orphanColl
 	labels := []string{"datastore", "kind"}
 	return &orphanCollector{
 		pools: pools,
-		count: prometheus.NewDesc(namespace+"_orphans", "Volumes and snapshots without a record (NoRecord) or without storage (NoStorage).", labels, nil),
+		count: prometheus.NewDesc(namespace+"_orphans", "Volumes and snapshots without a record (NoRecord), without storage (NoStorage), or that nobody can tell (Unclear).", labels, nil),
 		bytes: prometheus.NewDesc(namespace+"_orphans_bytes", "Bytes that orphans take, or were to take.", labels, nil),
 	}
 }
@@ -30,7 +30,7 @@ func (o *orphanCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (o *orphanCollector) Collect(out chan<- prometheus.Metric) {
 	for name, pool := range o.pools() {
-		for _, kind := range []v1alpha1.OrphanKind{v1alpha1.NoRecord, v1alpha1.NoStorage} {
+		for _, kind := range []v1alpha1.OrphanKind{v1alpha1.NoRecord, v1alpha1.NoStorage, v1alpha1.Unclear} {
 			var count, bytes int64
 			for _, orphan := range pool.Orphans {
 				if orphan.Kind == kind {

@@ -50,8 +50,12 @@ func (r Report) write(out io.Writer, format string, now time.Time) error {
 	t.end()
 	for _, d := range r.Datastores {
 		for _, o := range d.Orphans {
-			t.head("ORPHAN\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION")
-			t.line("%s\t%s\t%s\t%s\t%s\t%s", o.Kind, o.Name, d.Name, human(o.Size.Value()), duration.HumanDuration(now.Sub(o.Since.Time)), o.Location)
+			age := "-"
+			if !o.Since.IsZero() {
+				age = duration.HumanDuration(now.Sub(o.Since.Time))
+			}
+			t.head("ORPHAN\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION\tNOTE")
+			t.line("%s\t%s\t%s\t%s\t%s\t%s\t%s", o.Kind, o.Name, d.Name, human(o.Size.Value()), age, o.Location, o.Message)
 		}
 	}
 	t.end()

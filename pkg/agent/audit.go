@@ -132,7 +132,7 @@ func (a *Agent) compare(ctx context.Context, pool datastore.Pool, name string) (
 		expected[i] = s.expected()
 	}
 	first := datastore.Compare(found, expected)
-	second := datastore.Comparison{Unclear: first.Unclear, Problems: first.Problems}
+	second := datastore.Comparison{Unclear: first.Unclear, Lost: first.Lost, Problems: first.Problems}
 	for _, f := range first.Unrecorded {
 		orphan, err := a.unrecorded(ctx, pool, f)
 		if err != nil {

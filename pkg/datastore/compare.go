@@ -30,8 +30,10 @@ func Expect(v Volume, w v1alpha1.WorkerStatus, d *v1alpha1.Deletion) Expected {
 type Comparison struct {
 	// Unrecorded bear our mark and have no record: nobody will ever delete them.
 	Unrecorded []Found
-	// Missing are recorded, and not there.
-	Missing []Expected
+	// Missing are recorded, and not there. Lost are recorded, and only their marks are there.
+	Missing, Lost []Expected
+	// Damaged are recorded and there, with problems.
+	Damaged []Expected
 	// Unclear bear no mark that can be read, or one that another already bears.
 	Unclear []Found
 	// Problems of what is recorded, by key.
@@ -63,7 +65,9 @@ func Compare(found []Found, expected []Expected) Comparison {
 	}
 	slices.SortFunc(c.Unrecorded, byName)
 	slices.SortFunc(c.Unclear, byName)
-	slices.SortFunc(c.Missing, func(a, b Expected) int { return cmp.Compare(a.Key(), b.Key()) })
+	for _, all := range [][]Expected{c.Missing, c.Lost, c.Damaged} {
+		slices.SortFunc(all, func(a, b Expected) int { return cmp.Compare(a.Key(), b.Key()) })
+	}
 	return c.Comparison
 }
 
@@ -109,14 +113,25 @@ func (c *comparing) blame(key string, f Found, otherwise ...v1alpha1.Problem) {
 	if len(problems) == 0 {
 		problems = otherwise
 	}
-	if len(problems) > 0 {
-		c.Problems[key] = problems
+	if len(problems) == 0 {
+		return
+	}
+	c.Problems[key] = problems
+	switch e := c.expected[key]; {
+	case !e.There:
+	case slices.ContainsFunc(problems, func(p v1alpha1.Problem) bool { return p.Status == dataLoss }):
+		c.Lost = append(c.Lost, e)
+	case f.State != FoundUnclear:
+		c.Damaged = append(c.Damaged, e)
 	}
 }
 
+// dataLoss is the kind of problem of what is gone for good.
+const dataLoss v1alpha1.VolumeHealth = "DATA_LOSS"
+
 func missing(e Expected) v1alpha1.Problem {
 	return v1alpha1.Problem{
-		Status: "DATA_LOSS", Reason: "StorageMissing",
+		Status: dataLoss, Reason: "StorageMissing",
 		Message: fmt.Sprintf("its record says that it is at %s, and it is not there; restore it from a backup, or delete it", e.Location),
 	}
 }
@@ -133,7 +148,7 @@ func (f Found) promise() int64 {
 type Audit struct {
 	// Orphans, sorted by name.
 	Orphans []v1alpha1.Orphan
-	// Promised are the bytes that what has no record still takes of the pool's promises.
+	// Promised are the bytes that what has no record, or is unclear, takes of the pool's promises.
 	Promised int64
 	Findings []v1alpha1.Finding
 }
@@ -150,10 +165,18 @@ func (c Comparison) Audit() Audit {
 			Since: metav1.NewTime(f.Volume.Created), Snapshot: f.Volume.Snapshot,
 		})
 	}
-	for _, e := range c.Missing {
+	for _, f := range c.Unclear {
+		out.Promised += f.Allocated
+		out.Orphans = append(out.Orphans, v1alpha1.Orphan{
+			Kind: v1alpha1.Unclear, Name: f.Volume.ID, Location: f.Location, Size: v1alpha1.Bytes(f.Allocated), Snapshot: f.Volume.Snapshot,
+			Message: firstMessage(f.Problems),
+		})
+	}
+	without := slices.Concat(c.Missing, c.Lost)
+	for _, e := range without {
 		out.Orphans = append(out.Orphans, v1alpha1.Orphan{
 			Kind: v1alpha1.NoStorage, Name: e.ID, Location: e.Location, Size: v1alpha1.Bytes(e.Bytes),
-			Since: metav1.NewTime(e.Created), Snapshot: e.Snapshot,
+			Since: metav1.NewTime(e.Created), Snapshot: e.Snapshot, Message: firstMessage(c.Problems[e.Key()]),
 		})
 	}
 	slices.SortStableFunc(out.Orphans, func(a, b v1alpha1.Orphan) int {
@@ -167,13 +190,20 @@ func (c Comparison) Audit() Audit {
 	find("Orphans", places(c.Unrecorded), "%d volumes and snapshots lie here that have no record, and take %s; they are left alone: "+
 		"give them back their records with `datastore-csi recover`, or remove them by hand", len(c.Unrecorded), human(taken))
 	var lost []string
-	for _, e := range c.Missing {
+	for _, e := range without {
 		lost = append(lost, e.Location)
 	}
 	find("StorageMissing", lost, "%d volumes and snapshots have a record and are not there; restore them from a backup, or delete them", len(lost))
 	find("Unclear", places(c.Unclear), "%d marks can't be read or are another's; what bears them is left alone: restore them from a backup, or move them away",
 		len(c.Unclear))
 	return out
+}
+
+func firstMessage(problems []v1alpha1.Problem) string {
+	if len(problems) == 0 {
+		return ""
+	}
+	return problems[0].Message
 }
 
 func places(found []Found) []string {

@@ -33,6 +33,7 @@ func TestCompare(t *testing.T) {
 	snap := Volume{ID: "v", UID: "22222222", Bytes: 100, Snapshot: true}
 	later := Volume{ID: "v", UID: "33333333", Bytes: 100}
 	damaged := []v1alpha1.Problem{{Status: "DATA_LOSS", Reason: "ImageMissing", Message: "gone"}}
+	worn := []v1alpha1.Problem{{Status: "DEGRADED", Reason: "Sparse", Message: "holes"}}
 	unmade := func(e *Expected) { e.Location, e.There = "", false }
 	leaving := func(e *Expected) { e.There = false }
 	elsewhere := func(f *Found) { f.Location = "volumes/by-hand" }
@@ -41,6 +42,8 @@ func TestCompare(t *testing.T) {
 		expected []Expected
 		// What is told, by locations; problems as "key reason".
 		unrecorded, missing, unclear, problems []string
+		// lost are recorded without bytes, damaged with problems; by ID.
+		lost, damaged []string
 	}{
 		"nothing at all":                       {},
 		"what is recorded and there":           {found: []Found{lies(FoundWhole, v)}, expected: []Expected{recorded(v)}},
@@ -64,16 +67,31 @@ func TestCompare(t *testing.T) {
 			found: []Found{lies(FoundWhole, v, elsewhere), lies(FoundWhole, v)}, expected: []Expected{recorded(v)}, unclear: []string{"volumes/by-hand"},
 		},
 		"something wrong with it": {
-			found: []Found{lies(FoundWhole, v, func(f *Found) { f.Problems = damaged })}, expected: []Expected{recorded(v)}, problems: []string{"v ImageMissing"},
+			found: []Found{lies(FoundWhole, v, func(f *Found) { f.Problems = damaged })}, expected: []Expected{recorded(v)},
+			problems: []string{"v ImageMissing"}, lost: []string{"v"},
+		},
+		"something wrong with it that isn't its end": {
+			found: []Found{lies(FoundWhole, v, func(f *Found) { f.Problems = worn })}, expected: []Expected{recorded(v)},
+			problems: []string{"v Sparse"}, damaged: []string{"v"},
+		},
+		"something wrong with what is being deleted": {
+			found: []Found{lies(FoundWhole, v, func(f *Found) { f.Problems = damaged })}, expected: []Expected{recorded(v, leaving)},
+			problems: []string{"v ImageMissing"},
 		},
 		"something wrong with a snapshot": {
 			found: []Found{lies(FoundUnclear, snap, func(f *Found) { f.Problems = damaged })}, expected: []Expected{recorded(snap)},
-			unclear: []string{"volumes/v-22222222"}, problems: []string{"snapshot/v ImageMissing"},
+			unclear: []string{"volumes/v-22222222"}, problems: []string{"snapshot/v ImageMissing"}, lost: []string{"v"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Compare(c.found, c.expected)
-			var missing, problems []string
+			var missing, problems, lost, damaged []string
+			for _, e := range got.Lost {
+				lost = append(lost, e.ID)
+			}
+			for _, e := range got.Damaged {
+				damaged = append(damaged, e.ID)
+			}
 			for _, m := range got.Missing {
 				missing = append(missing, m.Location)
 			}
@@ -88,6 +106,7 @@ func TestCompare(t *testing.T) {
 			}{
 				{"unrecorded", places(got.Unrecorded), c.unrecorded}, {"missing", missing, c.missing},
 				{"unclear", places(got.Unclear), c.unclear}, {"problems", problems, c.problems},
+				{"lost", lost, c.lost}, {"damaged", damaged, c.damaged},
 			} {
 				if diff := cmp.Diff(d.want, d.got, cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", d.what, diff)
@@ -121,17 +140,17 @@ func TestAnAuditTellsOrphansWithAgeAndSizeAndKeepsTheirPromises(t *testing.T) {
 	snap := lies(FoundWhole, Volume{ID: "snap", UID: "22222222", Bytes: 500, Snapshot: true}, func(f *Found) { f.Made.Promised = 40 })
 	gone := recorded(Volume{ID: "gone", UID: "33333333", Bytes: 700, Created: made})
 	audit := Compare([]Found{thin, snap, lies(FoundUnclear, Volume{ID: "x", UID: "44444444"})}, []Expected{gone}).Audit()
-	if audit.Promised != 340 {
+	if audit.Promised != 350 {
 		t.Errorf("promised %d", audit.Promised)
 	}
 	var got []string
 	for _, o := range audit.Orphans {
 		got = append(got, string(o.Kind)+" "+o.Name+" "+o.Size.String())
-		if !o.Snapshot && !o.Since.Time.Equal(made) {
+		if (o.Name == "thin" || o.Name == "gone") && !o.Since.Time.Equal(made) {
 			t.Errorf("%s since %s", o.Name, o.Since)
 		}
 	}
-	if diff := cmp.Diff([]string{"NoStorage gone 700", "NoRecord snap 10", "NoRecord thin 10"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"NoStorage gone 700", "NoRecord snap 10", "NoRecord thin 10", "Unclear x 10"}, got); diff != "" {
 		t.Error(diff)
 	}
 	reasons := map[string]string{}

@@ -89,6 +89,8 @@ type Orphan struct {
 	Since metav1.Time `json:"since"`
 	// Snapshot tells that it is one, not a volume.
 	Snapshot bool `json:"snapshot,omitempty"`
+	// Message says what is wrong, where the kind doesn't.
+	Message string `json:"message,omitempty"`
 }
 
 // OrphanKind says what is missing.
@@ -98,6 +100,8 @@ type OrphanKind string
 const (
 	NoRecord  OrphanKind = "NoRecord"
 	NoStorage OrphanKind = "NoStorage"
+	// Unclear lies on the storage, and nobody can tell whose it is.
+	Unclear OrphanKind = "Unclear"
 )
 
 // Finding is one thing that an administrator should know of a pool.
