@@ -38,7 +38,7 @@ func resolveFilesystem(q CreateRequest, p parameters, from *origin) (wish, error
 	case q.Access.Type == v1alpha1.Block:
 		return w, nil
 	case q.Filesystem != "" && p.filesystem != "" && q.Filesystem != p.filesystem:
-		return w, fault.New(fault.Invalid, "the capability asks for file system %q, parameter %q for %q; give one",
+		return w, fault.New(fault.Invalid, "the capability asks for file system %.100q, parameter %q for %.100q; give one",
 			q.Filesystem, paramFilesystem, p.filesystem)
 	}
 	w.explicit = cmp.Or(q.Filesystem, p.filesystem)

@@ -35,7 +35,7 @@ func parseMutable(in map[string]string) (m mutable, err error) {
 				"none": v1alpha1.WipeNone, "discard": v1alpha1.WipeDiscard, "zero": v1alpha1.WipeZero,
 			})
 		default:
-			err = fault.New(fault.Invalid, "unknown mutable parameter %q; allowed are %s, %s", key, paramOnDelete, paramWipe)
+			err = fault.New(fault.Invalid, "unknown mutable parameter %.100q; allowed are %s, %s", key, paramOnDelete, paramWipe)
 		}
 		if err != nil {
 			return mutable{}, err

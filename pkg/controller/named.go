@@ -33,11 +33,11 @@ func (c *Controller) named(ctx context.Context, p parameters) ([]*v1alpha1.Datas
 	case len(out) > 0:
 		return out, nil
 	case p.datastore != "":
-		return nil, fault.New(fault.Invalid, "parameter %q: there is no datastore %q; there are [%s]",
+		return nil, fault.New(fault.Invalid, "parameter %q: there is no datastore %.100q; there are [%s]",
 			paramDatastore, p.datastore, strings.Join(known, ", "))
 	case p.selector != nil:
-		return nil, fault.New(fault.Exhausted, "parameter %q: no datastore has labels that match %q; there are [%s]",
-			paramSelector, p.selector, strings.Join(known, ", "))
+		return nil, fault.New(fault.Exhausted, "parameter %q: no datastore has labels that match %.100q; there are [%s]",
+			paramSelector, p.selector.String(), strings.Join(known, ", "))
 	}
 	return nil, fault.New(fault.Exhausted, "there is no datastore; add one")
 }

@@ -111,7 +111,7 @@ func (p *parameters) set(key, value string) (err error) {
 		p.labels[labelKey(key)] = labelValue(value)
 	default:
 		if !strings.HasPrefix(key, provisionerPrefix) {
-			return fault.New(fault.Invalid, "unknown parameter %q; allowed are %s", key, strings.Join(allowedParameters, ", "))
+			return fault.New(fault.Invalid, "unknown parameter %.100q; allowed are %s", key, strings.Join(allowedParameters, ", "))
 		}
 	}
 	return err
@@ -120,7 +120,7 @@ func (p *parameters) set(key, value string) (err error) {
 func parseSelector(value string) (labels.Selector, error) {
 	s, err := labels.Parse(value)
 	if err != nil || s.Empty() {
-		return nil, fault.New(fault.Invalid, "parameter %q: %q is not a label selector such as \"tier=gold,site in (a,b)\"", paramSelector, value)
+		return nil, fault.New(fault.Invalid, "parameter %q: %.100q is not a label selector such as \"tier=gold,site in (a,b)\"", paramSelector, value)
 	}
 	return s, nil
 }
@@ -129,7 +129,7 @@ func word[T any](key, value string, allowed map[string]T) (T, error) {
 	out, ok := allowed[value]
 	if !ok {
 		names := strings.Join(slices.Sorted(maps.Keys(allowed)), ", ")
-		return out, fault.New(fault.Invalid, "parameter %q: %q is not allowed; allowed are %s", key, value, names)
+		return out, fault.New(fault.Invalid, "parameter %q: %.100q is not allowed; allowed are %s", key, value, names)
 	}
 	return out, nil
 }

@@ -99,7 +99,7 @@ func (d demand) judge(c candidate) (fit, error) {
 		return fit{}, err
 	}
 	if allowed := c.datastore.Spec.AllowedNamespaces; len(allowed) > 0 && !slices.Contains(allowed, d.namespace) {
-		return fit{}, fault.New(fault.Invalid, "namespace %q is not among its allowed namespaces %v", d.namespace, allowed)
+		return fit{}, fault.New(fault.Invalid, "namespace %.100q is not among its allowed namespaces %v", d.namespace, allowed)
 	}
 	if c.host != "" && !d.topology.allows(c.host) {
 		return fit{}, d.unreachable()
@@ -131,7 +131,7 @@ func (d demand) able(c datastore.Capabilities, v datastore.Volume) error {
 func (d demand) served(c candidate, v datastore.Volume) error {
 	if v.Quota == v1alpha1.QuotaRequired && !slices.Contains(c.pool.Features, v1alpha1.SubdirectoryQuota) {
 		return fault.New(fault.Invalid, "the size of sub-directories can't be enforced there: mount its file system with project quotas "+
-			"(option prjquota of xfs and ext4), or ask for %s: none", paramQuota)
+			"(option prjquota of xfs and ext4) or enable them (`btrfs quota enable PATH`), or ask for %s: none", paramQuota)
 	}
 	if v.Wipe == v1alpha1.WipeZero {
 		if err := zeroes(v.Format, c.pool.Features); err != nil {
@@ -145,12 +145,11 @@ func (d demand) served(c candidate, v datastore.Volume) error {
 }
 
 func (d demand) unreachable() error {
-	hosts := strings.Join(d.topology.Requisite, ", ")
 	if d.source != nil {
 		return fault.New(fault.Exhausted, "a copy lies where its source lies, %s on host %q, and that cannot be reached from %s",
-			d.source, d.source.host, hosts)
+			d.source, d.source.host, d.topology.sentence())
 	}
-	return fault.New(fault.Exhausted, "it cannot be reached from %s", hosts)
+	return fault.New(fault.Exhausted, "it cannot be reached from %s", d.topology.sentence())
 }
 
 // answers says whether a pool can be used now.
@@ -211,6 +210,24 @@ func missingModes(c datastore.Capabilities, modes []string) string {
 	return ""
 }
 
+// sentence names some of the hosts from which something must be usable.
+func (t Topology) sentence() string {
+	const most, longest = 5, 63
+	var names []string
+	for _, h := range t.Requisite[:min(most, len(t.Requisite))] {
+		names = append(names, fmt.Sprintf("%.*q", longest, h))
+	}
+	switch more := len(t.Requisite) - most; {
+	case len(t.Requisite) == 0:
+		return "any host"
+	case len(t.Requisite) == 1 && t.Requisite[0] == "":
+		return "where the topology wants it, which names no host (" + v1alpha1.TopologyKey + ")"
+	case more > 0:
+		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (t Topology) allows(host string) bool {
 	return len(t.Requisite) == 0 || slices.Contains(t.Requisite, v1alpha1.HostSegment(host))
 }
@@ -231,6 +248,9 @@ func (p placement) compare(a, b fit) int {
 	return cmp.Compare(b.room(v1alpha1.Thin), a.room(v1alpha1.Thin))
 }
 
+// mostRefusals bounds how many candidates an error tells of.
+const mostRefusals = 10
+
 // refuse makes one error of why no candidate fits. A cause that goes away by itself or by somebody's
 // hand outweighs one that does not: the caller may try again.
 func refuse(refusals []refusal) error {
@@ -241,10 +261,15 @@ func refuse(refusals []refusal) error {
 		return fault.Wrap(refusals[0].err, "use datastore", refusals[0].candidate.String())
 	}
 	kinds := map[fault.Kind]bool{}
-	texts := make([]string, len(refusals))
+	var texts []string
 	for i, r := range refusals {
 		kinds[fault.KindOf(r.err)] = true
-		texts[i] = r.candidate.String() + ": " + r.err.Error()
+		if i < mostRefusals {
+			texts = append(texts, r.candidate.String()+": "+r.err.Error())
+		}
+	}
+	if more := len(refusals) - mostRefusals; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	kind := fault.Internal
 	for _, k := range []fault.Kind{fault.Exhausted, fault.Unavailable, fault.OutOfRange, fault.Invalid} {

@@ -128,6 +128,14 @@ func TestRefuseNamesEveryCandidate(t *testing.T) {
 	if !fault.Is(err, fault.Exhausted) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), "down") {
 		t.Errorf("got %v", err)
 	}
+	many := make([]candidate, 5000)
+	for i := range many {
+		many[i] = pool("full", gib, gib, 1)
+	}
+	_, refusals = place(ask(), many)
+	if err := refuse(refusals); !strings.Contains(err.Error(), "none of 5000") || !strings.HasSuffix(err.Error(), "and 4990 more") || len(err.Error()) > 2000 {
+		t.Errorf("of 5000: %.3000s", err)
+	}
 	if err := refuse(nil); !fault.Is(err, fault.Exhausted) {
 		t.Errorf("no candidates: %v", err)
 	}
@@ -157,5 +165,24 @@ func TestRangeResolve(t *testing.T) {
 				t.Errorf("%d bytes are not within %+v", got, c.in)
 			}
 		})
+	}
+}
+
+func TestATopologyInASentence(t *testing.T) {
+	for name, c := range map[string]struct {
+		hosts []string
+		want  string
+	}{
+		"none is any":        {nil, "any host"},
+		"one":                {[]string{"a"}, `"a"`},
+		"some":               {[]string{"a", "b"}, `"a", "b"`},
+		"many":               {[]string{"a", "b", "c", "d", "e", "f", "g"}, `"a", "b", "c", "d", "e" and 2 more`},
+		"of others only":     {[]string{""}, "where the topology wants it, which names no host (datastore-csi.io/host)"},
+		"a very long one":    {[]string{strings.Repeat("a", 1<<20)}, `"` + strings.Repeat("a", 63) + `"`},
+		"an unprintable one": {[]string{"a\x1b"}, `"a\x1b"`},
+	} {
+		if got := (Topology{Requisite: c.hosts}).sentence(); got != c.want {
+			t.Errorf("%s: %.200s", name, got)
+		}
 	}
 }

@@ -25,7 +25,7 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 	h, err := c.config.Store.Hosts.Get(ctx, q.Host)
 	if err != nil {
 		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Invalid) {
-			return 0, fault.New(fault.NotFound, "host %q does not exist", q.Host)
+			return 0, fault.New(fault.NotFound, "host %.253q does not exist", q.Host)
 		}
 		return 0, err
 	}
@@ -90,7 +90,7 @@ func (c *Controller) usable(ctx context.Context, v *v1alpha1.DatastoreVolume, q 
 		return fault.New(fault.Invalid, "volume %q: %s", v.Name, lacks)
 	}
 	if capabilities.Reach == datastore.ReachHost && q.Host != v.Spec.Worker.Host {
-		return fault.New(fault.Precondition, "volume %q lies on host %q and can be used there only, not on host %q",
+		return fault.New(fault.Precondition, "volume %q lies on host %q and can be used there only, not on host %.253q",
 			v.Name, v.Spec.Worker.Host, q.Host)
 	}
 	return nil
@@ -104,13 +104,13 @@ func Supports(v *v1alpha1.DatastoreVolume, u Use) error {
 	case u.Access == v1alpha1.Block:
 		return nil
 	case v.Spec.Filesystem == nil && u.Filesystem != "":
-		return fault.New(fault.Invalid, "volume %q is a sub-directory with the file system of its datastore; file system %s can't be asked for",
+		return fault.New(fault.Invalid, "volume %q is a sub-directory with the file system of its datastore; file system %.100q can't be asked for",
 			v.Name, u.Filesystem)
 	case v.Spec.Filesystem == nil:
 		_, err := filesystem.MountOptions(filesystem.Tree, u.MountFlags)
 		return fault.Wrap(err, "use volume", v.Name)
 	case u.Filesystem != "" && u.Filesystem != v.Spec.Filesystem.Type:
-		return fault.New(fault.Invalid, "volume %q has file system %s, not %s", v.Name, v.Spec.Filesystem.Type, u.Filesystem)
+		return fault.New(fault.Invalid, "volume %q has file system %s, not %.100q", v.Name, v.Spec.Filesystem.Type, u.Filesystem)
 	}
 	_, err := filesystem.MountOptions(filesystem.Type(v.Spec.Filesystem.Type), u.MountFlags)
 	return fault.Wrap(err, "use volume", v.Name)

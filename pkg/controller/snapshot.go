@@ -122,7 +122,7 @@ func (c *Controller) snapshotOf(ctx context.Context, q SnapshotRequest) (*v1alph
 	}
 	if !q.Topology.allows(o.host) {
 		return nil, fault.New(fault.Exhausted, "a snapshot lies where its source lies, %s on host %q, and that cannot be reached from %s",
-			o, o.host, strings.Join(q.Topology.Requisite, ", "))
+			o, o.host, q.Topology.sentence())
 	}
 	if err := c.takesSnapshots(ctx, o); err != nil {
 		return nil, fault.Wrap(err, "use datastore", o.datastore+" on host "+o.host)
@@ -204,7 +204,7 @@ func snapshotLabels(in map[string]string) (map[string]string, error) {
 			out[labelKey(key)] = labelValue(in[key])
 		default:
 			if !strings.HasPrefix(key, provisionerPrefix) {
-				return nil, fault.New(fault.Invalid, "unknown parameter %q; a VolumeSnapshotClass has none", key)
+				return nil, fault.New(fault.Invalid, "unknown parameter %.100q; a VolumeSnapshotClass has none", key)
 			}
 		}
 	}

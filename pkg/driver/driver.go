@@ -76,7 +76,7 @@ type Driver struct {
 // New returns a driver that does not listen yet.
 func New(c Config) *Driver {
 	d := &Driver{config: c, features: union(c.Types)}
-	d.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(d.observe, recoverPanic, d.hook))
+	d.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(d.observe, recoverPanic, bound, d.hook))
 	csi.RegisterIdentityServer(d.grpc, &identity{driver: d})
 	csi.RegisterControllerServer(d.grpc, &controllerServer{driver: d, inFlight: newInFlight()})
 	csi.RegisterNodeServer(d.grpc, &nodeServer{driver: d})
