@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/test/harness"
 	"github.com/datastore-csi/datastore-csi/test/testbed"
 )
 
@@ -19,9 +21,29 @@ const (
 	gib = int64(1) << 30
 )
 
+// binaryVariable names the driver's binary to the machine.
+const binaryVariable = "DATASTORE_CSI_TEST_BINARY"
+
 func TestMain(m *testing.M) {
-	testbed.Inside("-disk", "1G,1G", "-module", "loop")
+	if os.Getenv(testbed.GuestVariable) == "" {
+		dir, err := buildForMachine()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		testbed.Inside("-disk", "1G,1G", "-share", dir, "-module", "loop") // never returns here
+	}
 	os.Exit(m.Run())
+}
+
+// buildForMachine builds the driver beside the test's own program, which is removed with it.
+func buildForMachine() (dir string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(filepath.Dir(self), "datastore-csi")
+	return filepath.Dir(self), errors.Join(harness.Build(binary), os.Setenv(binaryVariable, binary))
 }
 
 // disk is a file system that enforces project quotas, or could.
