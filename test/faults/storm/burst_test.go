@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -122,7 +123,7 @@ func (c *caller) burst(ctx context.Context, o *object, random *rand.Rand) error 
 		return fmt.Errorf("caller %d, call %d: no order of these calls about %s, which may be %v, explains the answers:%s",
 			c.number, c.calls, o.name, before, text)
 	}
-	c.become(o, next, lost)
+	c.become(o, next, slices.ContainsFunc(calls, func(f flying) bool { return f.move.makes }), lost)
 	return nil
 }
 

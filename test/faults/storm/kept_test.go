@@ -22,28 +22,27 @@ type kept struct {
 	sure, possible map[string]int
 }
 
-// count looks at what became of a volume. It returns the states after it, in which what was counted is forgotten.
-func (k *kept) count(before, next worlds) worlds {
+// count looks at what became of a volume by a call, which may have made it (anew). It returns the states after it, in which what was counted
+// is forgotten.
+func (k *kept) count(before, next worlds, made bool) worlds {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.sure == nil {
 		k.sure, k.possible = map[string]int{}, map[string]int{}
 	}
 	ended := map[string]bool{} // how it may have ended
-	gone := true
-	for w := range next {
-		gone = gone && w.phase == absent
-	}
-	if !gone {
-		// Where it may have been gone, and surely isn't now, it may have been made anew.
-		if next.some(func(w world) bool { return w.phase == absent }) {
-			return next
+	if made {
+		for w := range before.drift() {
+			ended[w.end] = ended[w.end] || w.phase == absent
 		}
-		for w := range before {
-			if w.phase == absent && w.end != "" {
-				k.possible[w.end]++
+		for end, is := range ended {
+			if is && end != "" {
+				k.possible[end]++
 			}
 		}
+		return next.forgotten()
+	}
+	if next.some(func(w world) bool { return w.phase != absent }) {
 		return next
 	}
 	for w := range next {
@@ -58,7 +57,19 @@ func (k *kept) count(before, next worlds) worlds {
 			k.possible[end]++
 		}
 	}
-	return only(world{phase: absent})
+	return next.forgotten()
+}
+
+// forgotten are the states without how a volume that is gone ended.
+func (s worlds) forgotten() worlds {
+	out := worlds{}
+	for w := range s {
+		if w.phase == absent {
+			w.end = ""
+		}
+		out[w] = true
+	}
+	return out
 }
 
 // explains tells whether so many can have been kept.

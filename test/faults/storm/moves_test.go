@@ -23,7 +23,7 @@ func becomes(w world) []outcome { return []outcome{{codes.OK, w}} }
 // gives reason for; end is what it is made with.
 func create(sizes []int64, end string, refusals ...codes.Code) move {
 	return move{
-		name: "create",
+		name: "create", makes: true,
 		outcomes: func(w world) []outcome {
 			switch w.phase {
 			case ready:
@@ -221,7 +221,10 @@ func expand(bytes int64) move {
 			case deleting:
 				return stays(w, codes.Aborted, codes.OK, codes.NotFound)
 			}
-			w.size, w.want = max(w.size, bytes), 0
+			// What was asked for before may be under way still: a smaller size doesn't stop it.
+			if w.size = max(w.size, bytes); w.want <= w.size {
+				w.want = 0
+			}
 			return becomes(w)
 		},
 		broken: func(w world) []world {

@@ -105,13 +105,13 @@ func (c *caller) judge(o *object, q request, m move, before worlds, err error, d
 		return fmt.Errorf("caller %d, call %d: %s of %s: %v: %s; it may be %v, which allows %v",
 			c.number, c.calls, m.name, o.name, code, answer, before, m.allowed(before))
 	}
-	c.become(o, next, lost)
+	c.become(o, next, m.makes, lost)
 	return nil
 }
 
 // become is what an object may be from now on. A call that was lost leaves it open.
-func (c *caller) become(o *object, next worlds, lost bool) {
-	o.worlds = c.kept.count(o.worlds, next)
+func (c *caller) become(o *object, next worlds, made, lost bool) {
+	o.worlds = c.kept.count(o.worlds, next, made)
 	if !o.present() {
 		o.endings++
 	}

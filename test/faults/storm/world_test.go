@@ -166,6 +166,8 @@ type outcome struct {
 // move is what a call does to a volume, by the contract.
 type move struct {
 	name string
+	// makes tells that it may make a volume.
+	makes bool
 	// outcomes are the answers that a state allows.
 	outcomes func(world) []outcome
 	// broken are the states that an interrupted call may leave, beside the one before and those after its success.
