@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -109,12 +110,15 @@ func (a *Agent) beginCopy(ctx context.Context, s *subject) (_ context.Context, e
 // copyDetached makes the copy and keeps its progress in the record. Where the source must not be in use, it
 // is looked at before, whenever its record changes, and once more when the copy is whole: one that may be torn
 // is thrown away.
+//
+// Before, an attachment is use: the copy's record is told by now, so that a later publish gives way to it, and takes
+// its attachment back. From then on only a host that says it is staging is.
 func (a *Agent) copyDetached(ctx context.Context, pool datastore.Pool, s *subject) (datastore.Made, error) {
 	detached := !s.source.Snapshot && !a.copiesInUse(s)
 	if !detached {
 		return a.copyNow(ctx, pool, s)
 	}
-	if err := a.sourceIsFree(ctx, s); err != nil {
+	if err := a.awaitDetached(ctx, s); err != nil {
 		return datastore.Made{}, err
 	}
 	guarded, cancel := context.WithCancelCause(ctx)
@@ -130,9 +134,40 @@ func (a *Agent) copyDetached(ctx context.Context, pool datastore.Pool, s *subjec
 	cancel(nil)
 	<-watched
 	if err == nil {
-		err = a.sourceIsFree(ctx, s)
+		err = a.sourceIsFree(ctx, s, staging)
 	}
 	return made, err
+}
+
+// givingWay is how long a publish may take to take an attachment back that must give way to a copy.
+const givingWay = time.Second
+
+// awaitDetached is an error where the source is in use by a host, or is gone. An attachment is given a moment: it may
+// have been written only to give way.
+func (a *Agent) awaitDetached(ctx context.Context, s *subject) error {
+	err := a.sourceIsFree(ctx, s, attached)
+	if !errors.Is(err, errTorn) {
+		return err
+	}
+	moment, cancel := context.WithTimeout(ctx, givingWay)
+	defer cancel()
+	_, waited := store.Wait(moment, a.config.Store.Volumes, s.source.ID, func(v *v1alpha1.DatastoreVolume) (bool, error) {
+		return v == nil || len(attached(v)) == 0, nil
+	})
+	if waited != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	return a.sourceIsFree(ctx, s, attached)
+}
+
+// staging are the hosts that stage a volume, or have it staged.
+func staging(v *v1alpha1.DatastoreVolume) []string { return slices.Sorted(maps.Keys(v.Status.Nodes)) }
+
+// attached are the hosts that may use a volume, or do.
+func attached(v *v1alpha1.DatastoreVolume) []string {
+	hosts := slices.AppendSeq(staging(v), maps.Keys(v.Spec.Attachments))
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // errTorn is in the error of a copy whose source came into use.
@@ -141,7 +176,7 @@ var errTorn = errors.New("a copy made meanwhile would be torn")
 // guardSource ends a copy whose source comes into use, until ctx ends.
 func (a *Agent) guardSource(ctx context.Context, s *subject, cancel context.CancelCauseFunc) {
 	err := each(ctx, a.config.Store.Volumes, s.source.ID, func(store.Event[v1alpha1.DatastoreVolume]) {
-		if err := a.sourceIsFree(ctx, s); err != nil && ctx.Err() == nil {
+		if err := a.sourceIsFree(ctx, s, staging); err != nil && ctx.Err() == nil {
 			cancel(err)
 		}
 	})
@@ -150,8 +185,8 @@ func (a *Agent) guardSource(ctx context.Context, s *subject, cancel context.Canc
 	}
 }
 
-// sourceIsFree is an error where the source is in use by a host, or is gone.
-func (a *Agent) sourceIsFree(ctx context.Context, s *subject) error {
+// sourceIsFree is an error where hosts use the source, or it is gone.
+func (a *Agent) sourceIsFree(ctx context.Context, s *subject, users func(*v1alpha1.DatastoreVolume) []string) error {
 	v, err := a.config.Store.Volumes.Get(ctx, s.source.ID)
 	if err == nil && datastore.FromRecord(v).UID != s.source.UID {
 		err = fault.New(fault.NotFound, "volume %q is another one by now", s.source.ID)
@@ -159,13 +194,12 @@ func (a *Agent) sourceIsFree(ctx context.Context, s *subject) error {
 	if err != nil {
 		return fault.Wrap(err, "look at the source of", s.ID)
 	}
-	hosts := slices.AppendSeq(slices.Collect(maps.Keys(v.Spec.Attachments)), maps.Keys(v.Status.Nodes))
+	hosts := users(v)
 	if len(hosts) == 0 {
 		return nil
 	}
-	slices.Sort(hosts)
 	return fault.New(fault.Precondition, "volume %q is used by %s, and datastore %q copies only what is not in use: unpublish it first, "+
-		"or use a datastore on xfs with reflink or btrfs; %w", s.source.ID, strings.Join(slices.Compact(hosts), ", "), s.on, errTorn)
+		"or use a datastore on xfs with reflink or btrfs; %w", s.source.ID, strings.Join(hosts, ", "), s.on, errTorn)
 }
 
 // copyNow makes the copy, whole at one instant or of a source that is at rest.

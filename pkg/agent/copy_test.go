@@ -11,6 +11,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
 func snapshotRecord(name string, of *v1alpha1.DatastoreVolume) *v1alpha1.DatastoreSnapshot {
@@ -53,6 +54,28 @@ func (r *rig) attach(t *testing.T, name string) {
 func (r *rig) detach(t *testing.T, name string) {
 	t.Helper()
 	r.change(t, name, func(v *v1alpha1.DatastoreVolume) { v.Spec.Attachments = nil })
+}
+
+// stage has the host say that it may be using a volume, as it does before it stages it.
+func (r *rig) stage(t *testing.T, name string) {
+	t.Helper()
+	r.nodes(t, name, map[string]v1alpha1.NodeStatus{host: {}})
+}
+
+func (r *rig) unstage(t *testing.T, name string) {
+	t.Helper()
+	r.nodes(t, name, nil)
+}
+
+func (r *rig) nodes(t *testing.T, name string, nodes map[string]v1alpha1.NodeStatus) {
+	t.Helper()
+	_, err := store.ChangeStatus(t.Context(), r.store.Volumes, name, func(v *v1alpha1.DatastoreVolume) error {
+		v.Status.Nodes = nodes
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (r *rig) awaitSnapshot(t *testing.T, name string, p v1alpha1.Phase) *v1alpha1.DatastoreSnapshot {
@@ -185,6 +208,7 @@ func TestASourceInUse(t *testing.T) {
 		r.await(t, "copy", "copied", phase(v1alpha1.Creating))
 		r.awaitSnapshot(t, "s", v1alpha1.Creating)
 		r.attach(t, "source")
+		r.stage(t, "source")
 		refused(t, r.await(t, "copy", "rejected", phase(v1alpha1.Rejected)).Status.Worker, fault.Precondition, host)
 		s := await(t, r.store.Snapshots, "s", "failed", func(s *v1alpha1.DatastoreSnapshot) bool { return s.Status.Worker.Failure != nil })
 		refused(t, s.Status.Worker, fault.Precondition, host)
@@ -197,11 +221,49 @@ func TestASourceInUse(t *testing.T) {
 			}
 		})
 		close(wait)
+		r.unstage(t, "source")
 		r.detach(t, "source") // the snapshot was promised: it is made when it can be
 		if s := r.awaitSnapshot(t, "s", v1alpha1.Ready); s.Status.Worker.Failure != nil {
 			t.Errorf("failure %+v", s.Status.Worker.Failure)
 		}
 	})
+}
+
+func TestAPublishThatGivesWayEndsNoCopy(t *testing.T) {
+	t.Run("while it is under way", func(t *testing.T) {
+		var wait chan struct{}
+		r := newRig(t, func(r *rig) { wait = slow(r) })
+		r.clone(t, "copy", r.source(t))
+		r.await(t, "copy", "copied", phase(v1alpha1.Creating))
+		made := r.pools["a"].made()
+		for range 3 {
+			r.attach(t, "source")
+			r.detach(t, "source")
+		}
+		close(wait)
+		r.await(t, "copy", "ready", phase(v1alpha1.Ready))
+		if now := r.pools["a"].made(); now != made+1 {
+			t.Errorf("copied %d times", now-made)
+		}
+	})
+	t.Run("before it begins", func(t *testing.T) {
+		r := newRig(t)
+		source := r.source(t)
+		r.attach(t, "source")
+		r.clone(t, "copy", source)
+		r.detach(t, "source") // within the moment that it is given
+		if v := r.await(t, "copy", "judged", func(v *v1alpha1.DatastoreVolume) bool {
+			return v.Status.Worker.Phase == v1alpha1.Ready || v.Status.Worker.Phase == v1alpha1.Rejected
+		}); v.Status.Worker.Phase == v1alpha1.Rejected {
+			t.Logf("the machine was too slow for the moment: %+v", v.Status.Worker.Failure) // and that is right too
+		}
+	})
+}
+
+func TestASourceWhoseBytesAreLostRefusesTheCopy(t *testing.T) {
+	r := newRig(t, instant, func(r *rig) { r.pools["a"].failCopies = fault.New(fault.DataLoss, "the image is gone") })
+	r.clone(t, "copy", r.source(t))
+	refused(t, r.await(t, "copy", "rejected", phase(v1alpha1.Rejected)).Status.Worker, fault.DataLoss, "gone")
 }
 
 func TestASourceThatIsGoneRefusesTheCopy(t *testing.T) {

@@ -51,8 +51,8 @@ func (s *subject) final(err error) bool {
 	switch {
 	case fault.Is(err, fault.Exhausted), fault.Is(err, fault.Invalid), fault.Is(err, fault.OutOfRange):
 		return true
-	case fault.Is(err, fault.Precondition), fault.Is(err, fault.NotFound):
-		return s.source != nil // it is gone, or in use
+	case fault.Is(err, fault.Precondition), fault.Is(err, fault.NotFound), fault.Is(err, fault.DataLoss):
+		return s.source != nil // it is in use, or gone
 	}
 	return false
 }

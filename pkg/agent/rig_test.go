@@ -33,6 +33,8 @@ type memory struct {
 	features []v1alpha1.Feature
 	creates  int
 	fail     error
+	// failCopies ends copies.
+	failCopies error
 	// creating, copying and reclaiming, where set, block that work until they are closed. A copy tells
 	// progress before, and ends with its context.
 	creating, copying, reclaiming chan struct{}
@@ -112,6 +114,9 @@ func (m *memory) copy(ctx context.Context, from, v datastore.Volume, p datastore
 	m.mu.Lock()
 	wait, source := m.copying, m.things[from.Key()]
 	m.mu.Unlock()
+	if m.failCopies != nil {
+		return datastore.Made{}, m.failCopies
+	}
 	if source.State == "" {
 		return datastore.Made{}, fault.New(fault.NotFound, "no source %q", from.ID)
 	}
