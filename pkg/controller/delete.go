@@ -24,6 +24,15 @@ func (c *Controller) Get(ctx context.Context, id string) (*v1alpha1.DatastoreVol
 	return v, err
 }
 
+// GetReady returns the record of a volume that there is. One that is still being made is fault.Unavailable.
+func (c *Controller) GetReady(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error) {
+	v, err := c.Get(ctx, id)
+	if err == nil && making(v.Status.Worker) {
+		return nil, fault.New(fault.Unavailable, "volume %q is not ready yet%s; try again", id, progress(v.Status.Worker.Progress))
+	}
+	return v, err
+}
+
 func (c *Controller) find(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err

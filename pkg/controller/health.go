@@ -18,7 +18,7 @@ const (
 
 // Health says what is known to be wrong with a volume.
 func (c *Controller) Health(ctx context.Context, id string) (Health, error) {
-	v, err := c.Get(ctx, id)
+	v, err := c.GetReady(ctx, id)
 	if err != nil {
 		return Health{}, err
 	}
@@ -111,7 +111,7 @@ func problems(v *v1alpha1.DatastoreVolume, pools map[poolKey]reported) []v1alpha
 
 // wantsWork tells whether a record says something that is not yet true.
 func wantsWork(v *v1alpha1.DatastoreVolume) bool {
-	return v.Spec.Deletion != nil || making(v.Status.Worker) || v.Spec.Size.Cmp(v.Status.Worker.Size) > 0 || !marked(v)
+	return v.Spec.Deletion != nil || v.Spec.Size.Cmp(v.Status.Worker.Size) > 0 || !marked(v)
 }
 
 // severity is what the failure of a worker's last work on a volume says of it.

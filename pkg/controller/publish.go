@@ -32,6 +32,14 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 	if err := c.usable(ctx, v, q); err != nil {
 		return 0, err
 	}
+	exclusive := !datastore.CopiesInUse(v.Spec.Format, h.Status.Pools[v.Spec.Datastore].Features)
+	if exclusive && !attachedTo(v, q.Host) {
+		// Looked for before, so that calls that are refused again and again do not disturb the copy with attachments
+		// that are taken back; and once more after the write, which one that began meanwhile must see.
+		if err := c.underWay(ctx, volumeKey(q.ID)); err != nil {
+			return 0, fault.Wrap(err, "publish volume", q.ID)
+		}
+	}
 	if q.MaxVolumes > 0 && !attachedTo(v, q.Host) {
 		if err := c.reserveAttachment(q.ID, q.Host, q.MaxVolumes); err != nil {
 			return 0, err
@@ -44,7 +52,7 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 		}
 		return 0, fault.Wrap(err, "publish volume", q.ID)
 	}
-	if !datastore.CopiesInUse(v.Spec.Format, h.Status.Pools[v.Spec.Datastore].Features) {
+	if exclusive {
 		err = c.giveWay(ctx, v, q.Host)
 	}
 	return v.Spec.Attachments[q.Host].Generation, fault.Wrap(err, "publish volume", q.ID)

@@ -96,13 +96,24 @@ func inUse(err error) error {
 	return err
 }
 
-// Snapshot returns a snapshot's record. One of which only the record is left is fault.NotFound, too.
+// Snapshot returns the record of a snapshot that is taken. One that is not yet is fault.Unavailable, one of which only
+// the record is left fault.NotFound.
 func (c *Controller) Snapshot(ctx context.Context, id string) (*v1alpha1.DatastoreSnapshot, error) {
 	s, err := c.findSnapshot(ctx, id)
-	if err == nil && finished(s.Status.Worker) {
+	switch {
+	case err != nil:
+		return nil, err
+	case finished(s.Status.Worker):
 		return nil, fault.New(fault.NotFound, "snapshot %q does not exist", id)
+	case !taken(s):
+		return nil, fault.New(fault.Unavailable, "snapshot %q is not taken yet; try again", id)
 	}
-	return s, err
+	return s, nil
+}
+
+// taken tells whether a snapshot holds, or will hold, the bytes of one instant that is known.
+func taken(s *v1alpha1.DatastoreSnapshot) bool {
+	return s.Status.Worker.Phase == v1alpha1.Ready || s.Status.Worker.Phase == v1alpha1.Creating
 }
 
 func (c *Controller) findSnapshot(ctx context.Context, id string) (*v1alpha1.DatastoreSnapshot, error) {
@@ -124,8 +135,7 @@ func (c *Controller) ListSnapshots(ctx context.Context, f SnapshotFilter, token 
 		return Page[*v1alpha1.DatastoreSnapshot]{}, err
 	}
 	return paged(all, token, max, func(s *v1alpha1.DatastoreSnapshot) (string, *v1alpha1.DatastoreSnapshot, bool) {
-		taken := s.Status.Worker.Phase == v1alpha1.Ready || s.Status.Worker.Phase == v1alpha1.Creating
-		return s.Name, s, taken && (f.Volume == "" || s.Spec.Volume == f.Volume)
+		return s.Name, s, taken(s) && (f.Volume == "" || s.Spec.Volume == f.Volume)
 	})
 }
 
@@ -134,7 +144,7 @@ func (c *Controller) chosen(ctx context.Context, f SnapshotFilter) ([]*v1alpha1.
 	if f.ID == "" {
 		return c.config.Store.Snapshots.List(ctx)
 	}
-	s, err := c.Snapshot(ctx, f.ID)
+	s, err := c.findSnapshot(ctx, f.ID)
 	switch {
 	case fault.Is(err, fault.NotFound), fault.Is(err, fault.Invalid):
 		return nil, nil

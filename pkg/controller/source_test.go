@@ -2,11 +2,13 @@ package controller_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
@@ -157,6 +159,10 @@ func TestASourceThatIsDeletedOrNotReadyIsNotCopied(t *testing.T) {
 		return err
 	}
 	want(t, copies(), fault.Unavailable, `volume "v"`, "not ready")
+	_, err := r.GetReady(t.Context(), "v")
+	want(t, err, fault.Unavailable, `"v"`)
+	_, err = r.Health(t.Context(), "v")
+	want(t, err, fault.Unavailable, `"v"`)
 	if _, err := store.Change(t.Context(), r.store.Volumes, "v", func(v *v1alpha1.DatastoreVolume) error {
 		v.Spec.Deletion = &v1alpha1.Deletion{Policy: v1alpha1.DeleteData}
 		return nil
@@ -164,12 +170,12 @@ func TestASourceThatIsDeletedOrNotReadyIsNotCopied(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, copies(), fault.Busy, `volume "v"`, "deleted")
-	_, err := r.CreateSnapshot(t.Context(), controller.SnapshotRequest{Name: "s", Volume: "v"})
+	_, err = r.CreateSnapshot(t.Context(), controller.SnapshotRequest{Name: "s", Volume: "v"})
 	want(t, err, fault.Busy, `volume "v"`, "deleted")
 }
 
 func TestARejectedCopyLeavesNoRecordAndSaysWhy(t *testing.T) {
-	for _, kind := range []fault.Kind{fault.NotFound, fault.Precondition, fault.Exhausted, fault.OutOfRange} {
+	for _, kind := range []fault.Kind{fault.NotFound, fault.Precondition, fault.Exhausted, fault.OutOfRange, fault.DataLoss} {
 		r := newRig(t, func(v *v1alpha1.DatastoreVolume) {
 			if v.Spec.Source == nil {
 				obedient(v)
@@ -205,6 +211,38 @@ func TestACopyAndAPublishNeverBothWin(t *testing.T) {
 	r.has(t, "large", v1alpha1.InstantCopies)
 	if err := r.publish(t, "v"); err != nil {
 		t.Error(err)
+	}
+	close(c.whole)
+	r.look(t, "c")
+	if err := <-made; err != nil {
+		t.Error(err)
+	}
+}
+
+// A copy that begins between the look of a publish and its write is seen after the write.
+func TestAPublishThatACopyOvertakesGivesWay(t *testing.T) {
+	c := newCopying()
+	r := newRig(t, c.volumes)
+	r.create(t, ask("v", gib, "datastore", "large"))
+	made := make(chan error, 1)
+	var overtake sync.Once
+	ctx := step.WithHook(t.Context(), func(string, string) {
+		overtake.Do(func() {
+			go func() {
+				_, err := r.Create(t.Context(), from(ask("c", gib), v1alpha1.SourceVolume, "v"))
+				made <- err
+			}()
+			if _, err := store.Wait(t.Context(), r.store.Volumes, "c", func(v *v1alpha1.DatastoreVolume) (bool, error) { return v != nil, nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	_, err := r.Publish(ctx, controller.PublishRequest{
+		ID: "v", Host: node, Use: controller.Use{Access: v1alpha1.Filesystem, Mode: "SINGLE_NODE_WRITER"},
+	})
+	want(t, err, fault.Busy, `volume "c"`)
+	if v, err := r.Get(t.Context(), "v"); err != nil || len(v.Spec.Attachments) > 0 {
+		t.Errorf("the attachment stays: %v, %v", v.Spec.Attachments, err)
 	}
 	close(c.whole)
 	r.look(t, "c")

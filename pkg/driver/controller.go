@@ -213,7 +213,7 @@ func published(v *v1alpha1.DatastoreVolume) []string {
 }
 
 func (s *controllerServer) ControllerGetVolume(ctx context.Context, req *csi.ControllerGetVolumeRequest) (*csi.ControllerGetVolumeResponse, error) {
-	v, err := s.driver.config.Controller.Get(ctx, req.GetVolumeId())
+	v, err := s.driver.config.Controller.GetReady(ctx, req.GetVolumeId())
 	if err != nil {
 		return nil, answer(err)
 	}

@@ -22,6 +22,7 @@ type Controller interface {
 	Create(context.Context, controller.CreateRequest) (*v1alpha1.DatastoreVolume, error)
 	Delete(ctx context.Context, id string) error
 	Get(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error)
+	GetReady(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error)
 	Publish(context.Context, controller.PublishRequest) (generation int64, err error)
 	Unpublish(ctx context.Context, id, host string) error
 	List(ctx context.Context, token string, max int) (controller.Page[*v1alpha1.DatastoreVolume], error)

@@ -42,6 +42,10 @@ func (f *fake) Get(_ context.Context, id string) (*v1alpha1.DatastoreVolume, err
 	return f.volume, f.fails
 }
 
+func (f *fake) GetReady(ctx context.Context, id string) (*v1alpha1.DatastoreVolume, error) {
+	return f.Get(ctx, id)
+}
+
 func (f *fake) List(_ context.Context, token string, max int) (controller.Page[*v1alpha1.DatastoreVolume], error) {
 	f.token, f.max = token, max
 	return controller.Page[*v1alpha1.DatastoreVolume]{Entries: []*v1alpha1.DatastoreVolume{f.volume}, Next: f.next}, f.fails
