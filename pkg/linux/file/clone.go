@@ -36,8 +36,9 @@ func cannot(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS)
 }
 
-// CanClone finds out whether files beneath the root can share blocks, by sharing one of a file that has no name.
-// A file system that is full or read-only can't be asked: that is an error, and no answer.
+// CanClone finds out whether files beneath the root can share blocks, by sharing one of a file that has no name; where
+// the file system is full, none: it answers all the same. A read-only one can't be asked: that is an error, and no
+// answer.
 func (r *Root) CanClone() (bool, error) {
 	from, err := r.nameless()
 	if err != nil {
@@ -49,7 +50,7 @@ func (r *Root) CanClone() (bool, error) {
 		return false, err
 	}
 	defer release(to)
-	if _, err := from.Write(make([]byte, probed)); err != nil {
+	if _, err := from.Write(make([]byte, probed)); err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return false, failed("write in", r.path, err)
 	}
 	err = clone(to, from)
