@@ -70,7 +70,8 @@ type Status struct {
 	// Host that made the marker, or "" where it does not say.
 	Host string
 	// Total and Used are of the storage below, Free is what it can still take, Own the part of Used
-	// that is this pool's volumes and their remainders.
+	// that is promised to volumes and snapshots: what waits for its removal, is kept without a record or is
+	// unclear is not. It may be too small, and is never too large.
 	Total, Used, Own, Free int64
 	// Degraded is set where existing volumes can be served but nothing can be made, removed or grown: a
 	// file system that is mounted read-only.
@@ -181,6 +182,15 @@ func unwrap(p Pool) Pool {
 	}
 	return p
 }
+
+// Foreign is in the error of a pool that can be read and belongs to another cluster, datastore or machine.
+type Foreign struct{ Err error }
+
+// Error implements error.
+func (f *Foreign) Error() string { return f.Err.Error() }
+
+// Unwrap returns what is wrong, with its kind.
+func (f *Foreign) Unwrap() error { return f.Err }
 
 // Type is a type of datastore.
 type Type struct {

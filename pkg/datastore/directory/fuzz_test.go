@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -86,6 +87,65 @@ func FuzzNames(f *testing.F) {
 		name := volumesDir + "/" + v.BackendName()
 		if err := file.CheckName(name); err != nil || path.Dir(path.Clean(name)) != volumesDir || file.Temporary(v.BackendName()) {
 			t.Errorf("%q, %q leads to %q: %v", id, uid, name, err)
+		}
+	})
+}
+
+func FuzzWork(f *testing.F) {
+	for _, s := range []string{
+		`{"source":{"uid":"u","inode":1,"bytes":8192,"modified":"2026-01-02T03:04:05.6Z","changed":"2026-01-02T03:04:05Z"},"offset":4096,"done":4096,"takenAt":"2026-01-02T03:04:05Z"}`,
+		`{"offset":-1}`, `{"offset":1}`, `{"source":{"bytes":5},"offset":5,"done":6}`, `null`, ``, `[]`, `{"source":{"bytes":1e30}}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, err := parseWork(data)
+		if err != nil {
+			if !fault.Is(err, fault.NotFound) {
+				t.Errorf("got %v", err)
+			}
+			return
+		}
+		if w.Offset < 0 || w.Offset > w.Source.Bytes || w.Done < 0 || w.Done > w.Offset {
+			t.Errorf("let through: %+v", w)
+		}
+		again, err := encode(w)
+		if err != nil {
+			return // a year that JSON's times don't know
+		}
+		if back, err := parseWork(again); err != nil || !back.Source.same(w.Source) || back.Offset != w.Offset || back.Done != w.Done {
+			t.Errorf("%+v became %+v, %v", w, back, err)
+		}
+	})
+}
+
+func FuzzOrder(f *testing.F) {
+	for _, s := range []string{`{"wipe":"Zero","offset":4096,"passed":true}`, `{"wipe":"Discard"}`, `{"wipe":"None"}`, `{"wipe":""}`, `{}`, `null`, ``, `{"wipe":"Zero","offset":-5}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o, err := parseOrder(data, "/srv/fast/"+orderName)
+		if err != nil {
+			refused(t, err, "/srv/fast/")
+			return
+		}
+		if strength(o.Wipe) == 0 || o.Offset < 0 {
+			t.Errorf("let through: %+v", o)
+		}
+	})
+}
+
+func FuzzArchiveName(f *testing.F) {
+	for _, s := range []string{"data", "../../etc", "-rf", ".", "", "日本", "a\x00b", strings.Repeat("x", 300), "a/b"} {
+		f.Add(s, s, s)
+	}
+	f.Fuzz(func(t *testing.T, name, namespace, claim string) {
+		at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+		m := meta{ID: "pvc-1", Name: name, Labels: map[string]string{claimLabel: claim, namespaceLabel: namespace}, Archived: &at}
+		got := archiveName(m)
+		if err := file.CheckName(archivedDir + "/" + got + "-10000"); err != nil || strings.Contains(got, "/") || !strings.HasSuffix(got, "_2026-03-04") ||
+			strings.ContainsRune("-._", rune(got[0])) {
+			t.Errorf("%q, %v", got, err)
 		}
 	})
 }
