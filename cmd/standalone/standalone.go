@@ -63,6 +63,7 @@ type service struct {
 	stager     *stage.Stager
 	metrics    *metrics
 	documents  *documents
+	rest       rest
 }
 
 // open reads the state and wires the parts; nothing works yet.
@@ -98,7 +99,11 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 	}
 	s.agent = agent.New(agent.Config{
 		Host: o.Host, MachineID: m.ID, BootID: m.BootID, Store: s.store, Set: s.set, Workers: workers,
-		AuditEvery: auditEvery, Quiesce: s.stager.Quiesce, Observe: s.metrics.work, Now: time.Now, Hook: o.Hook,
+		AuditEvery: auditEvery, Quiesce: s.stager.Quiesce, Now: time.Now, Hook: o.Hook,
+		Observe: func(operation, result string, took time.Duration) {
+			s.rest.note()
+			s.metrics.work(operation, result, took)
+		},
 	})
 	s.controller = controller.New(controller.Config{
 		ClusterID: s.db.ClusterID(), Store: s.store, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
@@ -134,6 +139,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.controller.Run(ctx) })
 	group.Go(func() error { return s.documents.watch(ctx) })
+	group.Go(func() error { return s.rest.run(ctx) })
 	group.Go(func() error {
 		klog.FromContext(ctx).Info("Serving", "endpoint", s.options.Endpoint, "host", s.options.Host,
 			"cluster", s.db.ClusterID(), "version", s.options.Version)
