@@ -81,7 +81,7 @@ func (c *Controller) orderDeletion(ctx context.Context, found *v1alpha1.Datastor
 			return nil, err
 		}
 	}
-	defaults, err := c.defaults(ctx, found.Spec.Datastore)
+	defaults, err := c.defaults(ctx, found.Spec.Datastore, found.Status.Worker)
 	if err != nil {
 		return nil, err
 	}
@@ -106,13 +106,16 @@ func (c *Controller) orderDeletion(ctx context.Context, found *v1alpha1.Datastor
 	})
 }
 
-// defaults are what a datastore says of its volumes. One that is gone says nothing.
-func (c *Controller) defaults(ctx context.Context, name string) (v1alpha1.VolumeDefaults, error) {
+// defaults are what a datastore says of its volumes. Where it is gone it says nothing of what was never ready; what was
+// is fault.Unavailable: an order stands for good, and who brings the datastore back may have said that it keeps its data.
+func (c *Controller) defaults(ctx context.Context, name string, w v1alpha1.WorkerStatus) (v1alpha1.VolumeDefaults, error) {
 	d, err := c.config.Store.Datastores.Get(ctx, name)
-	if fault.Is(err, fault.NotFound) {
+	switch {
+	case fault.Is(err, fault.NotFound) && making(w):
 		return v1alpha1.VolumeDefaults{}, nil
-	}
-	if err != nil {
+	case fault.Is(err, fault.NotFound):
+		return v1alpha1.VolumeDefaults{}, fault.New(fault.Unavailable, "datastore %q is gone, and says no more what becomes of its data; bring it back", name)
+	case err != nil:
 		return v1alpha1.VolumeDefaults{}, err
 	}
 	return d.Spec.Volumes, nil

@@ -198,6 +198,33 @@ func TestAnEndThatAPoolCantGiveIsNotOrdered(t *testing.T) {
 	}
 }
 
+func TestWithoutItsDatastoreNothingIsOrderedForData(t *testing.T) {
+	making := func(v *v1alpha1.DatastoreVolume) {
+		if v.Name == "v" || v.Spec.Deletion != nil {
+			obedient(v)
+		}
+	}
+	r := newRig(t, making)
+	r.create(t, ask("v", gib, "datastore", "large"))
+	r.snapshot(t, "s", "v")
+	if _, err := r.store.Volumes.Create(t.Context(), &v1alpha1.DatastoreVolume{ObjectMeta: named("half"), Spec: v1alpha1.DatastoreVolumeSpec{
+		Name: "half", Datastore: "large", Worker: v1alpha1.Worker{Host: node},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.Datastores.Delete(t.Context(), "large", ""); err != nil {
+		t.Fatal(err)
+	}
+	want(t, r.Delete(t.Context(), "v"), fault.Unavailable, "large", "bring it back")
+	want(t, r.DeleteSnapshot(t.Context(), "s"), fault.Unavailable, "large", "bring it back")
+	if v, err := r.Get(t.Context(), "v"); err != nil || v.Spec.Deletion != nil {
+		t.Errorf("it was ordered: %+v, %v", v.Spec.Deletion, err)
+	}
+	if err := r.Delete(t.Context(), "half"); err != nil {
+		t.Errorf("what was never ready holds no data: %v", err)
+	}
+}
+
 func TestARepeatFindsItsVolumeThoughItCouldNotBeAskedForToday(t *testing.T) {
 	r := newRig(t, obedient)
 	v := &v1alpha1.DatastoreVolume{ObjectMeta: named("v"), Spec: v1alpha1.DatastoreVolumeSpec{

@@ -70,7 +70,7 @@ func (c *Controller) orderSnapshotDeletion(ctx context.Context, found *v1alpha1.
 // snapshotWipe is what is done to a snapshot's bytes: what its source asked for, else what the datastore says. Zeroes are
 // left out where they would reach none of them: what lies there could only come there by asking for another wipe.
 func (c *Controller) snapshotWipe(ctx context.Context, s *v1alpha1.DatastoreSnapshot) (v1alpha1.WipePolicy, error) {
-	defaults, err := c.defaults(ctx, s.Spec.Datastore)
+	defaults, err := c.defaults(ctx, s.Spec.Datastore, s.Status.Worker)
 	if err != nil {
 		return "", err
 	}
