@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 )
@@ -9,6 +10,11 @@ import (
 func (s *nodeServer) NodeGetVolumeHealth(ctx context.Context, req *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
 	if err := needs(req.GetVolumeId()); err != nil {
 		return nil, answer(err)
+	}
+	for _, path := range []string{req.GetStagingTargetPath(), req.GetVolumePublishPath()} {
+		if path != "" && !filepath.IsAbs(path) {
+			return nil, invalid("path %q is not absolute", path)
+		}
 	}
 	problems, err := s.driver.config.Stager.Health(ctx, req.GetVolumeId(), req.GetStagingTargetPath(), req.GetVolumePublishPath())
 	if err != nil {

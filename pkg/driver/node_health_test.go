@@ -43,6 +43,11 @@ func TestTheNodeTellsTheHealthOfVolumesAndStorage(t *testing.T) {
 			t.Errorf("volume %q: %v, want %v", id, err, want)
 		}
 	}
+	for _, q := range []*csi.NodeGetVolumeHealthRequest{{VolumeId: "v", StagingTargetPath: "s"}, {VolumeId: "v", VolumePublishPath: "./t"}} {
+		if _, err := s.NodeGetVolumeHealth(t.Context(), q); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%v: %v, want InvalidArgument", q, err)
+		}
+	}
 	storage, err := s.NodeGetStorageHealth(t.Context(), &csi.NodeGetStorageHealthRequest{})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,8 @@ const freezeLimit = 5 * time.Second
 // Quiesce calls take while the volume's file system is at rest, where it is mounted on this host: what was written before
 // is on its storage, and its writers wait. It returns take's error.
 //
-// The file system is frozen for 5 s at most and thawed whatever happens, by Reconcile where the process dies. What
+// The file system is frozen for 5 s at most and thawed whatever happens, by Reconcile where the process dies. One that
+// somebody else has frozen stays so, unless the process dies in the moment in which it finds that out. What
 // take copies is of one instant all the same: a file system that can't be frozen now (another call works on the volume, it
 // doesn't come to rest in 5 s, it is none) only has its log replayed when the copy is mounted. take runs in
 // any case.
@@ -38,7 +40,9 @@ func (s *Stager) Quiesce(ctx context.Context, id string, take func(context.Conte
 	select {
 	case err = <-quiet:
 		defer f.end()
-		defer time.AfterFunc(s.config.freezeLimit(), f.thaw).Stop()
+		if err == nil {
+			defer time.AfterFunc(s.config.freezeLimit(), func() { f.thaw() }).Stop()
+		}
 	case <-patience.C:
 		err = fault.New(fault.Unavailable, "it did not come to rest in %v", s.config.freezeLimit())
 		f.tooLate.Store(true)
@@ -63,6 +67,10 @@ type freezing struct {
 	filesystem *mount.Filesystem
 	release    func()
 	tooLate    atomic.Bool
+
+	mu sync.Mutex
+	// frozen by us: what somebody else froze is his to thaw.
+	frozen bool
 }
 
 // freezable holds a volume whose file system is mounted here for writing, and notes that it is to be frozen. It
@@ -120,20 +128,36 @@ func (f *freezing) freeze() error {
 	if err := f.filesystem.Sync(); err != nil || f.tooLate.Load() {
 		return err
 	}
-	return f.filesystem.Freeze(f.ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := f.filesystem.Freeze(f.ctx)
+	f.frozen = err == nil
+	return err
 }
 
-func (f *freezing) thaw() {
-	if err := f.filesystem.Thaw(f.ctx); err != nil {
+// thaw thaws what freeze froze, once, and tells whether nothing of that is left to be done.
+func (f *freezing) thaw() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.frozen {
+		return true
+	}
+	err := f.filesystem.Thaw(f.ctx)
+	f.frozen = err != nil
+	if err != nil {
 		logger(f.ctx).Error(err, "A file system stays frozen; thaw it (fsfreeze -u)", "volume", f.record.ID, "path", f.record.Path)
 	}
+	return err == nil
 }
 
-// end thaws the file system and lets go of the volume.
+// end thaws the file system and lets go of the volume. A stage record that says frozen still has it thawed at the next
+// start.
 func (f *freezing) end() {
 	defer f.release()
 	defer f.filesystem.Close()
-	f.thaw()
+	if !f.thaw() {
+		return
+	}
 	f.record.Frozen = false
 	if err := f.stager.records.save(f.ctx, f.record); err != nil {
 		logger(f.ctx).Error(err, "A stage record still says that the file system is frozen", "volume", f.record.ID)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
@@ -137,6 +138,25 @@ func (r *rig) free(id string) {
 		}
 		runtime.Gosched()
 	}
+}
+
+func TestWhatSomebodyElseFrozeStaysFrozen(t *testing.T) {
+	r := newRig(t)
+	r.volume("v", v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
+	his, err := r.config.Mounter.OpenFilesystem(r.path("v"), func(mount.Point) error { return nil })
+	r.must(err)
+	defer his.Close()
+	r.must(his.Freeze(t.Context()))
+	for _, limit := range []time.Duration{time.Nanosecond, time.Hour} {
+		r.config.FreezeLimit = limit
+		r.must(r.Quiesce(t.Context(), "v", func(context.Context) error { return nil }))
+		r.free("v")
+		if rec, err := r.records.load("v"); err != nil || rec.Frozen || !frozen(t, r.path("v")) {
+			t.Errorf("the stage record is %+v, %v; frozen %t", rec, err, frozen(t, r.path("v")))
+		}
+	}
+	r.must(his.Thaw(t.Context()))
 }
 
 // The file system comes to rest too late: it is copied without, and thawed as soon as it is frozen.
