@@ -21,6 +21,19 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
+// Report is what is printed.
+type Report struct {
+	Orphans []Orphan `json:"orphans"`
+	// Unavailable are the datastores that could not be looked at.
+	Unavailable []Unavailable `json:"unavailable"`
+}
+
+// Unavailable says why a datastore could not be looked at.
+type Unavailable struct {
+	Datastore string `json:"datastore"`
+	Message   string `json:"message"`
+}
+
 // Orphan is one line of the list.
 type Orphan struct {
 	Datastore string `json:"datastore"`
@@ -50,18 +63,18 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return parts.Holder(err, "look at its status, or its metrics, or stop it")
 	}
-	orphans, err := list(ctx, state, o, documents)
+	report, err := look(ctx, state, o, documents)
 	err = errors.Join(err, state.Close(), bad)
-	return errors.Join(write(o.Out, o.Format, orphans), err)
+	return errors.Join(report.write(o.Out, o.Format), err)
 }
 
-// list looks at every datastore of the host.
-func list(ctx context.Context, state *parts.State, o Options, documents []*v1alpha1.Datastore) ([]Orphan, error) {
+// look looks at every datastore of the host.
+func look(ctx context.Context, state *parts.State, o Options, documents []*v1alpha1.Datastore) (Report, error) {
+	out := Report{Orphans: []Orphan{}, Unavailable: []Unavailable{}}
 	looker, err := parts.NewLooker(o.StateDir, state.ClusterID())
 	if err != nil {
-		return nil, err
+		return out, err
 	}
-	out := []Orphan{}
 	var errs []error
 	for _, l := range looker.Look(ctx, documents) {
 		if !datastore.Serves(l.Datastore, state.Host) {
@@ -73,6 +86,7 @@ func list(ctx context.Context, state *parts.State, o Options, documents []*v1alp
 		}
 		if l.Err != nil && !(fault.Is(l.Err, fault.NotFound) && len(expected) == 0) {
 			errs = append(errs, l.Err)
+			out.Unavailable = append(out.Unavailable, Unavailable{l.Datastore.Name, l.Err.Error()})
 			continue
 		}
 		for _, found := range rows(datastore.Compare(l.Found, expected)) {
@@ -80,7 +94,7 @@ func list(ctx context.Context, state *parts.State, o Options, documents []*v1alp
 			if !found.Since.IsZero() {
 				row.AgeSeconds = int64(o.Now().Sub(found.Since.Time).Seconds())
 			}
-			out = append(out, row)
+			out.Orphans = append(out.Orphans, row)
 		}
 	}
 	return out, errors.Join(errs...)
@@ -122,21 +136,30 @@ func expected(ctx context.Context, s *store.Store, name string) ([]datastore.Exp
 	return out, err
 }
 
-func write(out io.Writer, format string, orphans []Orphan) error {
+func (r Report) write(out io.Writer, format string) error {
 	if format == parts.JSON {
 		e := json.NewEncoder(out)
 		e.SetIndent("", "  ")
-		return e.Encode(map[string][]Orphan{"orphans": orphans})
+		return e.Encode(r)
 	}
-	if len(orphans) == 0 {
-		_, err := fmt.Fprintln(out, "No orphans: what lies on the datastores and what the records say is the same.")
+	for _, u := range r.Unavailable {
+		if _, err := fmt.Fprintf(out, "Datastore %s could not be looked at: %s\n", u.Datastore, u.Message); err != nil {
+			return err
+		}
+	}
+	if len(r.Orphans) == 0 {
+		where := "the datastores"
+		if len(r.Unavailable) > 0 {
+			where = "those that could be looked at"
+		}
+		_, err := fmt.Fprintf(out, "No orphans: what lies on %s and what the records say is the same.\n", where)
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if _, err := fmt.Fprintln(w, "WHAT\tKIND\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION\tNOTE"); err != nil {
 		return err
 	}
-	for _, o := range orphans {
+	for _, o := range r.Orphans {
 		kind := "volume"
 		if o.Snapshot {
 			kind = "snapshot"

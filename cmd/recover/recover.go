@@ -65,13 +65,16 @@ func hostOf(given string, looks []parts.Look) (string, error) {
 	return "", fmt.Errorf("--host is missing, and the pools name several: %q", hosts)
 }
 
-// failed are the datastores that could not be looked at. One that never was a pool has nothing to recover.
+// failed are the datastores that could not be looked at. One without a marker may have lost its disk: the driver would
+// make a new pool of its empty mount point, since nothing has told it of the old one.
 func failed(looks []parts.Look) error {
 	var errs []error
 	for _, l := range looks {
-		if !fault.Is(l.Err, fault.NotFound) {
-			errs = append(errs, l.Err)
+		err := l.Err
+		if fault.Is(err, fault.NotFound) {
+			err = fault.New(fault.NotFound, "%w; if it was one, mount its disk and run this again before the driver is started", err)
 		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package recover
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
@@ -49,10 +51,11 @@ func show(out io.Writer, looks []parts.Look, plan []entry, applied bool) error {
 
 // judgePool is the word for a datastore of which nothing is recovered.
 func judgePool(err error) verdict {
+	var others *datastore.Foreign
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return "no pool"
-	case fault.Is(err, fault.Precondition):
+	case errors.As(err, &others):
 		return foreign
 	}
 	return "unavailable"

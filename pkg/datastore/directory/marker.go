@@ -70,16 +70,19 @@ func (m marker) judge(c datastore.Config, path string) error {
 			"directory %s holds pool %s, not pool %s of datastore %q; is another disk mounted there? Nothing was changed",
 			path, m.Pool, c.PoolUUID, c.Datastore.Name)
 	case m.Cluster != c.ClusterID:
-		return fault.New(fault.Precondition,
+		return another(fault.New(fault.Precondition,
 			"directory %s is a pool of cluster %q, this is cluster %q; give each cluster a directory of its own",
-			path, m.Cluster, c.ClusterID)
+			path, m.Cluster, c.ClusterID))
 	case m.Datastore != c.Datastore.Name:
-		return fault.New(fault.Precondition,
+		return another(fault.New(fault.Precondition,
 			"directory %s is the pool of datastore %q, not of %q; use that name or another directory",
-			path, m.Datastore, c.Datastore.Name)
+			path, m.Datastore, c.Datastore.Name))
 	}
 	return nil
 }
+
+// another is the error of a pool that is somebody else's.
+func another(err error) error { return &datastore.Foreign{Err: err} }
 
 // makeMarker marks a directory as a new pool. Where somebody else was faster, the result is theirs.
 func makeMarker(ctx context.Context, root *file.Root, c datastore.Config) (marker, error) {

@@ -131,8 +131,8 @@ func settle(ctx context.Context, root *file.Root, c datastore.Config, readOnly b
 		return m, nil
 	}
 	if m.Machine != c.Datastore.Spec.Directory.AdoptFrom {
-		return marker{}, fault.New(fault.Precondition, "directory %s is a pool of the machine with machine-id %s, this is %s; "+
-			"if its disk was moved here for good, set spec.directory.adoptFrom to the former", root.Path(), m.Machine, c.MachineID)
+		return marker{}, another(fault.New(fault.Precondition, "directory %s is a pool of the machine with machine-id %s, this is %s; "+
+			"if its disk was moved here for good, set spec.directory.adoptFrom to the former", root.Path(), m.Machine, c.MachineID))
 	}
 	if c.Inspect {
 		return m, nil
