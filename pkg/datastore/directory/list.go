@@ -35,8 +35,10 @@ func (p *pool) listAll(ctx context.Context) ([]datastore.Found, error) {
 		dir   string
 		state datastore.FoundState
 	}{
-		{volumesDir, datastore.FoundWhole}, {snapshotsDir, datastore.FoundWhole},
-		{trashDir, datastore.FoundRemainder}, {archivedDir, datastore.FoundArchived},
+		{volumesDir, datastore.FoundWhole},
+		{snapshotsDir, datastore.FoundWhole},
+		{trashDir, datastore.FoundRemainder},
+		{archivedDir, datastore.FoundArchived},
 	} {
 		names, err := list(root, place.dir)
 		if err != nil {

@@ -27,15 +27,12 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 		return datastore.Status{}, err
 	}
 	defer root.Close()
-	fs, err := root.Filesystem()
-	if err != nil {
-		return datastore.Status{}, err
-	}
 	own, err := p.ownBytes(ctx, root)
 	if err != nil {
 		return datastore.Status{}, err
 	}
-	if fs, err = root.Filesystem(); err != nil { // after own, which takes a while
+	fs, err := root.Filesystem()
+	if err != nil {
 		return datastore.Status{}, err
 	}
 	features, findings := p.features(ctx, root, fs)
