@@ -45,5 +45,5 @@ func (p place) examine() (err error) {
 // damaged says what to do with a file whose content cannot be trusted.
 func damaged(err error) error {
 	return fault.New(fault.DataLoss, "the file is damaged and was left as it is: %w. "+
-		"Put back a copy of it; or, if no volume was ever made on this host, remove it", err)
+		"Put back a copy of it; or move it away and run `datastore-csi recover`, which makes the records anew of what lies on the datastores", err)
 }
