@@ -42,7 +42,7 @@ func (m memory) WriteAt(p []byte, at int64) (int, error) { return copy(m[at:], p
 
 func (m memory) Discard(at, n int64) error { clear(m[at : at+n]); return nil }
 
-func sample() *raw {
+func sampleLog() *raw {
 	var r raw
 	r.add(0, 2, 0, "", bytes.Repeat([]byte{1}, 2*testSector))
 	r.add(0, 0, flagFlush, "", nil)
@@ -53,7 +53,7 @@ func sample() *raw {
 }
 
 func TestALogIsReplayedUpToAnyEntry(t *testing.T) {
-	log, err := ReadLog(bytes.NewReader(sample().log()))
+	log, err := ReadLog(bytes.NewReader(sampleLog().log()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestWhatIsNoLogIsRefused(t *testing.T) {
 		"an unknown flag":        func(b []byte) []byte { b[testSector+16] |= 0x80; return b },
 		"a place beyond measure": func(b []byte) []byte { b[testSector+7] = 0xff; return b },
 	} {
-		if _, err := ReadLog(bytes.NewReader(change(sample().log()))); err == nil {
+		if _, err := ReadLog(bytes.NewReader(change(sampleLog().log()))); err == nil {
 			t.Errorf("%s is read as a log", name)
 		}
 	}
@@ -102,7 +102,7 @@ func TestWhatIsNoLogIsRefused(t *testing.T) {
 }
 
 func FuzzReadLog(f *testing.F) {
-	f.Add(sample().log())
+	f.Add(sampleLog().log())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		log, err := ReadLog(bytes.NewReader(b))

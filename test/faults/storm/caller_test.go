@@ -171,7 +171,8 @@ func (c *caller) conceive(which int, random *rand.Rand) *object {
 	old := c.volumes[which]
 	c.made++
 	o := &object{name: fmt.Sprintf("vol-%d-%d", c.number, c.made), worlds: only(world{phase: absent})}
-	if random.IntN(2) == 0 && !c.copied(old) {
+	named := func(copy *object) bool { return copy.src == old }
+	if random.IntN(2) == 0 && !slices.ContainsFunc(c.objects(), named) { // a copy says whose it is by its name
 		o.name = old.name
 	}
 	claim := c.claim(random)

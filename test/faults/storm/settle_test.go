@@ -51,7 +51,10 @@ func (c *caller) settle(ctx context.Context, o *object) error {
 			return err
 		}
 	}
-	if !sure() {
+	for range 4 { // phase, size, end, and what one of them brought to light
+		if sure() {
+			break
+		}
 		if err := c.until(ctx, o, c.whatever(o)); err != nil {
 			return err
 		}
@@ -96,7 +99,7 @@ func (c *caller) whatever(o *object) request {
 		return c.expandTo(o, most)
 	case o.volume != nil && o.present() && c.can.modify && len(ends) > 1:
 		return c.modifyTo(o, "delete")
-	case phases[deleting]:
+	case phases[deleting], o.src != nil && phases[making] && o.age != o.src.endings: // what it is a copy of may be gone for good
 		return c.remove(o)
 	case o.snapshot != nil && phases[making]:
 		return c.createSnapshot(o)
