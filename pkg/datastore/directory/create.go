@@ -76,6 +76,9 @@ func (p *pool) recall(v datastore.Volume) (datastore.Made, error) {
 	if err != nil {
 		return datastore.Made{}, err
 	}
+	if err := counted(root, m); err != nil {
+		return datastore.Made{}, err
+	}
 	made.Promised, err = b.allocated(root, dir, m)
 	if foreign(err) { // its bytes are gone, which is for List to say
 		return made, nil

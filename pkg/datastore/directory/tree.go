@@ -129,6 +129,9 @@ func (b *trees) copy(ctx context.Context, root *file.Root, c duplicate, m *meta)
 		return fault.New(fault.Precondition, "sub-directories are copied on btrfs only, and %s is no subvolume of one; "+
 			"use a datastore on btrfs, or format image", data.Name())
 	}
+	if err := copiesWhole(data); err != nil {
+		return err
+	}
 	used, err := btrfs.UsageOf(data)
 	if err != nil {
 		return err
@@ -144,6 +147,10 @@ func (b *trees) copy(ctx context.Context, root *file.Root, c duplicate, m *meta)
 		return err
 	}
 	m.stamp(b.pool.tools.Now())
+	// One may have been made since.
+	if err := copiesWhole(data); err != nil {
+		return err
+	}
 	copied, err := openData(root, c.dir)
 	if err != nil {
 		return err
@@ -157,6 +164,16 @@ func (b *trees) copy(ctx context.Context, root *file.Root, c duplicate, m *meta)
 		return err
 	}
 	return file.Sync(copied)
+}
+
+// copiesWhole refuses a subvolume that has others in it: they would be empty directories in its copy.
+func copiesWhole(data *os.File) error {
+	nested, err := btrfs.Nested(data)
+	if err != nil || len(nested) == 0 {
+		return err
+	}
+	return fault.New(fault.Precondition, "it holds %d subvolumes of its own (%s), which a copy would not have; remove them, or move what they hold to directories",
+		len(nested), shorten(nested[0]))
 }
 
 // grow raises the limit. A crash before the mark says so leaves the larger one, which Open takes back.

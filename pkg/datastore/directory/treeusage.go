@@ -35,7 +35,7 @@ func held(data *os.File, otherwise int64) (int64, error) {
 	if err != nil || !is {
 		return otherwise, err
 	}
-	u, err := btrfs.UsageOf(data)
+	u, err := btrfs.UsageWithNested(data)
 	if u.UsedBytes == 0 { // an empty one has its root
 		return otherwise, err
 	}
@@ -56,10 +56,27 @@ func (b *trees) problems(root *file.Root, dir string, m meta) ([]v1alpha1.Proble
 	if err == nil && m.Project != 0 {
 		err = bears(data, m)
 	}
+	if err == nil {
+		err = bindsAll(data)
+	}
 	if fault.Is(err, fault.Precondition) {
 		return []v1alpha1.Problem{{Status: "DEGRADED", Reason: "SizeNotEnforced", Message: err.Error()}}, nil
 	}
 	return nil, err
+}
+
+// bindsAll refuses a subvolume whose limit doesn't bind all that is in it.
+func bindsAll(data *os.File) error {
+	is, err := btrfs.IsSubvolume(data)
+	if err != nil || !is {
+		return err
+	}
+	nested, err := btrfs.Nested(data)
+	if err != nil || len(nested) == 0 {
+		return err
+	}
+	return fault.New(fault.Precondition, "%d subvolumes were made in it (%s), which its limit does not bind; have its user remove them",
+		len(nested), shorten(nested[0]))
 }
 
 // own adds up what quotas count: of subvolumes that share blocks only what each has alone. What has no quota isn't
@@ -78,7 +95,7 @@ func (b *trees) own(ctx context.Context, root *file.Root, all []entry) (int64, e
 		if err != nil {
 			return 0, err
 		}
-		bytes, err := counted(data, seen)
+		bytes, err := taken(data, seen)
 		_ = data.Close() // it was only read
 		if err != nil {
 			return 0, err
@@ -88,14 +105,26 @@ func (b *trees) own(ctx context.Context, root *file.Root, all []entry) (int64, e
 	return sum, nil
 }
 
-// counted is what quotas count of a directory, each project once.
-func counted(data *os.File, seen map[quota.ID]bool) (int64, error) {
+// counted makes quotas count what was written to a sub-directory: btrfs does with its next transaction only.
+func counted(root *file.Root, m meta) error {
+	if m.Format != v1alpha1.FormatSubdirectory {
+		return nil
+	}
+	fs, err := root.Filesystem()
+	if err != nil || fs.Type != "btrfs" {
+		return err
+	}
+	return root.SyncFilesystem()
+}
+
+// taken is what quotas count of a directory, each project once.
+func taken(data *os.File, seen map[quota.ID]bool) (int64, error) {
 	is, err := btrfs.IsSubvolume(data)
 	if err != nil {
 		return 0, err
 	}
 	if is {
-		u, err := btrfs.UsageOf(data)
+		u, err := btrfs.UsageWithNested(data)
 		return u.OwnBytes, err
 	}
 	id, _, err := quota.Project(data)

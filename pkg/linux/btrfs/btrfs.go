@@ -135,8 +135,8 @@ func descendants(at *os.File, id uint64) []descendant {
 	}
 	var out []descendant
 	for _, child := range children {
-		out = append(out, descendants(at, child)...)
-		out = append(out, descendant{id: child})
+		out = append(out, descendants(at, child.id)...)
+		out = append(out, descendant{id: child.id})
 	}
 	return out
 }

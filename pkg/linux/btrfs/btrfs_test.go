@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,4 +120,21 @@ func TestANewFileSystemsDevicesHaveNoErrors(t *testing.T) {
 	}
 	_, err := btrfs.DeviceErrors(opened(t, "/proc"))
 	wantKind(t, err, fault.Precondition)
+}
+
+func TestNestedSubvolumesAreNamed(t *testing.T) {
+	dir, ctx := filesystem(t), t.Context()
+	must(t, btrfs.Create(ctx, opened(t, dir), "a"))
+	must(t, os.MkdirAll(filepath.Join(dir, "a", "some", "where"), 0o700))
+	if nested, err := btrfs.Nested(opened(t, dir, "a")); len(nested) > 0 || err != nil {
+		t.Errorf("none: %q, %v", nested, err)
+	}
+	must(t, btrfs.Create(ctx, opened(t, dir, "a"), "b"))
+	must(t, btrfs.Create(ctx, opened(t, dir, "a", "b"), "deeper"))
+	must(t, btrfs.Create(ctx, opened(t, dir, "a", "some", "where"), "c"))
+	nested, err := btrfs.Nested(opened(t, dir, "a"))
+	slices.Sort(nested)
+	if want := []string{"b", "some/where/c"}; !slices.Equal(nested, want) || err != nil {
+		t.Errorf("%q, %v, want %q", nested, err, want)
+	}
 }

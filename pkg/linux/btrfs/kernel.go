@@ -51,7 +51,7 @@ type volumeArgs2 struct {
 // inodeLookup is struct btrfs_ioctl_ino_lookup_args.
 type inodeLookup struct {
 	tree, object uint64
-	_            [page - 16]byte
+	name         [page - 16]byte
 }
 
 const sizeOfLimit = 48

@@ -64,6 +64,34 @@ func UsageOf(f *os.File) (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
+	return usageOf(f, id)
+}
+
+// UsageWithNested is UsageOf with what the subvolumes use that are nested in it, which its limit doesn't bind.
+func UsageWithNested(f *os.File) (Usage, error) {
+	id, err := ID(f)
+	if err != nil {
+		return Usage{}, err
+	}
+	sum, err := usageOf(f, id)
+	if err != nil {
+		return Usage{}, err
+	}
+	for _, d := range descendants(f, id) {
+		if d.err != nil {
+			return Usage{}, failed("look for subvolumes nested in", f, "", d.err)
+		}
+		u, err := usageOf(f, d.id)
+		if err != nil {
+			return Usage{}, err
+		}
+		sum.UsedBytes += u.UsedBytes
+		sum.OwnBytes += u.OwnBytes
+	}
+	return sum, nil
+}
+
+func usageOf(f *os.File, id uint64) (Usage, error) {
 	info, err := quotaItem(f, qgroupInfo, id)
 	if err != nil {
 		return Usage{}, failed("read the usage of subvolume", f, "", err)

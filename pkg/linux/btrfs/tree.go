@@ -1,6 +1,7 @@
 package btrfs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -60,19 +61,60 @@ func parse(b []byte, items uint32) ([]item, error) {
 	return out, nil
 }
 
-// children returns the numbers of the subvolumes that lie in another one, not deeper.
-func children(f *os.File, id uint64) ([]uint64, error) {
-	var out []uint64
+// child is a subvolume that lies in another one: its number, the inode number of its directory there, and its name in
+// that.
+type child struct {
+	id, dir uint64
+	name    string
+}
+
+// children returns the subvolumes that lie in another one, not deeper.
+func children(f *os.File, id uint64) ([]child, error) {
+	var out []child
 	for from := uint64(0); ; {
 		found, err := search(f, rootTree, id, rootRef, from, math.MaxUint64)
 		if err != nil || len(found) == 0 {
 			return out, err
 		}
 		for _, i := range found {
-			out = append(out, i.offset)
+			out = append(out, parseChild(i))
 			from = i.offset + 1
 		}
 	}
+}
+
+// parseChild reads struct btrfs_root_ref: directory, sequence, length of the name, name.
+func parseChild(i item) child {
+	const nameAt = 18
+	c := child{id: i.offset}
+	if len(i.data) >= nameAt {
+		c.dir = binary.LittleEndian.Uint64(i.data)
+		length := int(binary.LittleEndian.Uint16(i.data[16:]))
+		c.name = string(i.data[nameAt:min(len(i.data), nameAt+length)])
+	}
+	return c
+}
+
+// Nested returns the paths, beneath the subvolume that an open file is in, of the subvolumes that lie directly in it.
+func Nested(f *os.File) ([]string, error) {
+	id, err := ID(f)
+	if err != nil {
+		return nil, err
+	}
+	all, err := children(f, id)
+	if err != nil {
+		return nil, failed("look for subvolumes nested in", f, "", err)
+	}
+	var out []string
+	for _, c := range all {
+		a := inodeLookup{tree: id, object: c.dir}
+		if err := ioctl(f, iocInodeLookup, unsafe.Pointer(&a)); err != nil {
+			return nil, failed("look for subvolumes nested in", f, "", err)
+		}
+		dir, _, _ := bytes.Cut(a.name[:], []byte{0})
+		out = append(out, string(dir)+c.name)
+	}
+	return out, nil
 }
 
 // quotaItem returns the little-endian numbers of an item of the quota tree; none where there is no such item, or no
