@@ -33,8 +33,8 @@
 // counts as promised any more. Of a wipe with zeroes, all blocks that an image has are overwritten before they are given
 // back, and where they lay is compared with where they lie then: this is for ext4 and xfs; btrfs writes elsewhere, so
 // that it is refused there. Blocks that another image shares are that one's data: it is ordered to wipe them in its turn, and
-// so are its copies. The loop devices of such volumes give nothing back while they are in use. What stays out of reach is
-// what a consumer zeroes with a command of its own on xfs (BLKZEROOUT takes other blocks), the journal of an ext4 with
+// so are its copies. The loop devices of such volumes give nothing back while they are in use, from their next attachment
+// on. What stays out of reach is what a consumer zeroes with a command of its own on xfs (BLKZEROOUT takes other blocks), the journal of an ext4 with
 // data=journal, and spare cells of the disk. A wipe by discard gives the blocks back at once; the disk is told
 // where the file system is mounted with the option discard, else by the machine's next fstrim.
 //

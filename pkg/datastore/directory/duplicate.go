@@ -98,6 +98,9 @@ func (p *pool) copy(ctx context.Context, root *file.Root, b body, c duplicate) (
 	if err == nil && m.of(c.volume) {
 		return m, errors.Join(root.Unlink(ctx, c.dir+"/"+workName), root.Sync(c.dir))
 	}
+	if fault.Is(err, fault.Precondition) { // half a mark, of a power cut
+		err = root.Unlink(ctx, c.dir+"/"+metaName)
+	}
 	if err != nil && !foreign(err) {
 		return meta{}, err
 	}

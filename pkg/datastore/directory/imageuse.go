@@ -31,8 +31,7 @@ func (b *images) open(ctx context.Context, root *file.Root, dir string, m meta, 
 			return datastore.Opened{}, err
 		}
 	}
-	// Blocks that are given back while the volume is in use are never wiped.
-	discard := m.Provisioning == v1alpha1.Thin && !readOnly && m.Wipe != v1alpha1.WipeZero
+	discard := m.Provisioning == v1alpha1.Thin && !readOnly && !mustZero(root, dir, m)
 	device, err := b.pool.tools.Loop.Attach(ctx, image, loop.Options{
 		ReadOnly: readOnly, DirectIO: true, Discard: discard, SectorSize: m.SectorSize, Name: m.ID,
 	})
@@ -40,6 +39,16 @@ func (b *images) open(ctx context.Context, root *file.Root, dir string, m meta, 
 		return datastore.Opened{}, err
 	}
 	return datastore.Opened{Device: device.Path, Bytes: device.Bytes, Identity: m.UID, Discard: discard}, nil
+}
+
+// mustZero tells whether a volume's blocks are to be overwritten at its end, as far as is known: those that are given back
+// while it is in use would not be.
+func mustZero(root *file.Root, dir string, m meta) bool {
+	if m.Wipe == v1alpha1.WipeZero {
+		return true
+	}
+	o, err := readOrder(root, dir)
+	return err != nil || o.Wipe == v1alpha1.WipeZero // one that can't be read may be one
 }
 
 // endCopies makes copies of a volume that is about to be written to begin again. What they have of it is told by the

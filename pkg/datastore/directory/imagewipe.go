@@ -88,15 +88,6 @@ func punch(ctx context.Context, image *os.File, bytes int64) error {
 
 // zero overwrites the blocks of an image that no other file has, and leaves those that another one has to that one.
 func (b *images) zero(ctx context.Context, root *file.Root, dir string, image *os.File, o order) error {
-	m, err := readMark(root, dir)
-	if err != nil && !foreign(err) {
-		return err
-	}
-	if err == nil { // without a mark it is half a copy, whose source is there
-		if err := b.pool.handOver(ctx, root, m, o.Wipe); err != nil {
-			return err
-		}
-	}
 	// Blocks that xfs holds ready for writes to shared ones would take the zeroes in place of the old.
 	if err := file.FreeReserved(image); err != nil {
 		return err
@@ -106,8 +97,12 @@ func (b *images) zero(ctx context.Context, root *file.Root, dir string, image *o
 	}
 	for {
 		before, end, passed, err := window(ctx, image, o.Offset)
-		if err != nil || len(before) == 0 {
+		if err != nil {
 			return err
+		}
+		o.Passed = o.Passed || passed
+		if len(before) == 0 {
+			return b.leave(ctx, root, dir, o)
 		}
 		for _, e := range before {
 			if err := file.ZeroRange(ctx, image, e.Start, e.Start+e.Bytes); err != nil {
@@ -121,13 +116,28 @@ func (b *images) zero(ctx context.Context, root *file.Root, dir string, image *o
 			return err
 		}
 		file.Forget(image, o.Offset, end)
-		o.Offset, o.Passed = end, o.Passed || passed
+		o.Offset = end
 		if path.Base(image.Name()) == imageName {
 			if err := writeOrder(ctx, root, dir, o); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// leave orders those that have the blocks which were passed over to wipe them, before these are let go of.
+func (b *images) leave(ctx context.Context, root *file.Root, dir string, o order) error {
+	if !o.Passed {
+		return nil
+	}
+	m, err := readMark(root, dir)
+	if foreign(err) {
+		return nil // half a copy: its source is there
+	}
+	if err != nil {
+		return err
+	}
+	return b.pool.handOver(ctx, root, m, o.Wipe)
 }
 
 // window returns the next extents that are to be overwritten, from an offset on, where they end, and whether shared

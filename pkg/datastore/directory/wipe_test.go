@@ -304,6 +304,15 @@ func TestAnOrderThatCannotBeReadKeepsTheBytes(t *testing.T) {
 func TestAVolumeToBeZeroedGivesNothingBackWhileItIsUsed(t *testing.T) {
 	path := t.TempDir()
 	p := newPool(t, path)
+	ordered := thin("pvc-ordered", mib) // it holds blocks of one that was to be zeroed
+	create(t, p, ordered)
+	put(t, `{"wipe":"Zero"}`, filepath.Dir(imageOf(path, ordered)), "wipe.json")
+	opened, err := p.Open(t.Context(), ordered, false)
+	must(t, err)
+	must(t, p.Close(t.Context(), ordered))
+	if opened.Discard {
+		t.Error("it gives back what it was ordered to wipe")
+	}
 	for name, c := range map[string]struct {
 		wipe v1alpha1.WipePolicy
 		want bool
