@@ -126,9 +126,14 @@ func (s *service) run(ctx context.Context) error {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	err = s.start(ctx)
+	// What is staged is claimed before the agent comes to work on it.
+	var reconcile func(context.Context) error
+	if err == nil {
+		reconcile, err = s.stager.Claim(ctx)
+	}
 	if err == nil {
 		group.Go(func() error { return s.agent.Run(ctx) })
-		err = s.reconcile(ctx)
+		err = patiently(ctx, reconcile)
 	}
 	if err == nil {
 		err = s.serveMetrics(ctx, group)
@@ -161,11 +166,11 @@ func (s *service) start(ctx context.Context) error {
 	return s.controller.Start(ctx)
 }
 
-// reconcile gives staged volumes their first look, no longer than the patience for one pool.
-func (s *service) reconcile(ctx context.Context) error {
+// patiently gives staged volumes their first look, no longer than the patience for one pool.
+func patiently(ctx context.Context, reconcile func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return s.stager.Reconcile(ctx)
+	return reconcile(ctx)
 }
 
 func (s *service) close(ctx context.Context) error {

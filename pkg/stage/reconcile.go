@@ -16,19 +16,40 @@ import (
 // done by then goes on, and holds its volume meanwhile. An error is about the folder of records as a whole;
 // a volume that could not be undone keeps its stage record and is logged.
 func (s *Stager) Reconcile(ctx context.Context) error {
-	work := step.WithHook(context.WithoutCancel(ctx), s.config.Hook)
-	ids, err := s.records.ids(work)
+	reconcile, err := s.Claim(ctx)
 	if err != nil {
 		return err
 	}
-	recorded := make(map[string]bool, len(ids))
-	var running sync.WaitGroup
+	return reconcile(ctx)
+}
+
+// Claim is the first half of Reconcile: it holds the volumes that have a stage record, and returns the second
+// half, which must be called. It is for a process in which others come to work on volumes (the agent, which
+// quiesces what it copies) before pools are open and volumes can be looked at: they are told to try again.
+func (s *Stager) Claim(ctx context.Context) (reconcile func(context.Context) error, err error) {
+	ids, err := s.records.ids(step.WithHook(context.WithoutCancel(ctx), s.config.Hook))
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[string]func(), len(ids))
 	for _, id := range ids {
-		recorded[id] = true
-		release, err := s.hold(id)
-		if err != nil {
-			return err
+		if held[id], err = s.hold(id); err != nil {
+			for _, release := range held {
+				if release != nil {
+					release()
+				}
+			}
+			return nil, err
 		}
+	}
+	return func(ctx context.Context) error { return s.reconcileAll(ctx, held) }, nil
+}
+
+// reconcileAll looks at all volumes that are held, and lets go of them.
+func (s *Stager) reconcileAll(ctx context.Context, held map[string]func()) error {
+	work := step.WithHook(context.WithoutCancel(ctx), s.config.Hook)
+	var running sync.WaitGroup
+	for id, release := range held {
 		running.Go(func() {
 			defer release()
 			if err := s.reconcile(step.WithVolume(work, id), id); err != nil {
@@ -45,7 +66,7 @@ func (s *Stager) Reconcile(ctx context.Context) error {
 	case <-done:
 	case <-ctx.Done():
 	}
-	return s.retractOthers(work, recorded)
+	return s.retractOthers(work, held)
 }
 
 // reconcile judges one stage record.
@@ -100,13 +121,13 @@ func (s *Stager) whole(ctx context.Context, r *record) (bool, error) {
 
 // retractOthers takes back what was said of volumes that have no stage record: the process died between
 // saying so and the first act. One that is in use all the same is of a driver that lost its state.
-func (s *Stager) retractOthers(ctx context.Context, recorded map[string]bool) error {
+func (s *Stager) retractOthers(ctx context.Context, recorded map[string]func()) error {
 	volumes, err := s.config.Volumes.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, v := range volumes {
-		if _, ok := v.Status.Nodes[s.config.Host]; !ok || recorded[v.Name] {
+		if _, ok := v.Status.Nodes[s.config.Host]; !ok || recorded[v.Name] != nil {
 			continue
 		}
 		used, err := s.usedUnrecorded(ctx, v)

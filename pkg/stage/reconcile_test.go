@@ -234,3 +234,19 @@ func TestAFailedStagingOfANewAttachmentTakesNothingFromItsUser(t *testing.T) {
 	r.must(r.Unstage(t.Context(), "v", q.Path))
 	r.nothingLeft("v")
 }
+
+func TestWhatIsStagedIsClaimedBeforeOthersWorkOnIt(t *testing.T) {
+	r := newRig(t)
+	r.volume("v", v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
+	r.restart("boot-1")
+	reconcile, err := r.Claim(t.Context())
+	r.must(err)
+	if _, err := r.hold("v"); !fault.Is(err, fault.Busy) {
+		t.Errorf("a claimed volume can be worked on: %v", err)
+	}
+	r.must(reconcile(t.Context()))
+	release, err := r.hold("v")
+	r.must(err)
+	release()
+}
