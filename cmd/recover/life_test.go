@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -174,6 +175,12 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 		retained := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in(), Mutable: map[string]string{"onDelete": "retain"}})
 		archived := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in(), Mutable: map[string]string{"onDelete": "archive"}})
 		must(t, inOrder(ctx, retained.Create, retained.Delete, archived.Create, archived.Delete))
+		kept := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in()})
+		must(t, kept.Create(ctx))
+		_, err = r.ControllerModifyVolume(ctx, &csi.ControllerModifyVolumeRequest{
+			VolumeId: kept.ID, MutableParameters: map[string]string{"onDelete": "retain"},
+		})
+		must(t, err)
 		listing := r.listing(t)
 		r.lose(t)
 
@@ -193,10 +200,10 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 				t.Errorf("a mounted volume: %s", line)
 			}
 		}
-		if out := r.recover(t, "--apply"); !strings.Contains(out, "5 recovered") {
+		if out := r.recover(t, "--apply"); !strings.Contains(out, "6 recovered") {
 			t.Errorf("recovered:\n%s", out)
 		}
-		if out := r.recover(t, "--apply"); !strings.Contains(out, "0 recovered; left as they are: 5 recorded, 1 retained, 1 archived") {
+		if out := r.recover(t, "--apply"); !strings.Contains(out, "0 recovered; left as they are: 6 recorded, 1 retained, 1 archived") {
 			t.Errorf("recovered again:\n%s", out)
 		}
 		must(t, r.Start(ctx))
@@ -229,8 +236,13 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 		must(t, inOrder(ctx, restored.Create, restored.Attach, restored.Stage, restored.Publish))
 		must(t, holds(restored, blocks))
 		must(t, inOrder(ctx, restored.Down))
-		must(t, inOrder(ctx, mounted.Down, tree.Delete, block.Delete, snapshot.Delete, clone.Delete))
-		r.keptOnly(t, retained.ID, archived.ID)
+		must(t, inOrder(ctx, mounted.Down, tree.Delete, block.Delete, snapshot.Delete, clone.Delete, kept.Delete))
+		r.keptOnly(t, retained.ID, archived.ID, kept.ID)
+		names, err := r.Volumes()
+		must(t, err)
+		if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, kept.ID) }) {
+			t.Errorf("the volume that was modified to be retained is not among %v", names)
+		}
 	})
 }
 

@@ -26,6 +26,7 @@ func volumeRecord(e entry, at where) *v1alpha1.DatastoreVolume {
 		},
 		Status: v1alpha1.DatastoreVolumeStatus{Worker: workerStatus(e.found)},
 	}
+	r.Status.Worker.Marked = &v1alpha1.Marked{OnDelete: v.OnDelete, Wipe: v.Wipe}
 	if e.used {
 		r.Status.Nodes = map[string]v1alpha1.NodeStatus{at.host: {Identity: e.found.Made.Identity, BootID: at.bootID}}
 	}
@@ -41,7 +42,7 @@ func snapshotRecord(e entry, at where) *v1alpha1.DatastoreSnapshot {
 		Spec: v1alpha1.DatastoreSnapshotSpec{
 			Name: v.Name, Volume: e.found.Source.ID, VolumeUID: types.UID(e.found.Source.UID), Datastore: e.on, ClusterID: v.ClusterID,
 			StorageUID: types.UID(v.UID), Size: v1alpha1.Bytes(v.Bytes), Provisioning: v.Provisioning, Format: v.Format, Access: access(v),
-			Filesystem: v.Filesystem, Quota: v.Quota, Parameters: v.Parameters, Worker: v1alpha1.Worker{Host: at.host},
+			Filesystem: v.Filesystem, Quota: v.Quota, Wipe: v.Wipe, Parameters: v.Parameters, Worker: v1alpha1.Worker{Host: at.host},
 		},
 		Status: v1alpha1.DatastoreSnapshotStatus{Worker: workerStatus(e.found)},
 	}

@@ -34,7 +34,7 @@ func Run(ctx context.Context, o Options) error {
 	looks := looker.Look(ctx, documents)
 	if !slices.ContainsFunc(looks, func(l parts.Look) bool { return l.Err == nil }) {
 		// Nothing of it is this cluster's: no state is made for it.
-		return errors.Join(show(o.Out, looks, nil, false), bad, failed(looks))
+		return errors.Join(show(o.Out, looks, nil, o.Apply), bad, failed(looks))
 	}
 	if o.Host, err = hostOf(o.Host, looks); err != nil {
 		return errors.Join(err, bad, failed(looks))

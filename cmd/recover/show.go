@@ -72,8 +72,11 @@ func summary(counts map[verdict]int, applied bool) string {
 	if len(words) > 0 {
 		others = "; left as they are: " + strings.Join(words, ", ")
 	}
-	if applied {
+	switch {
+	case applied:
 		return fmt.Sprintf("%d recovered%s.", counts[restore], others)
+	case counts[restore] == 0:
+		return fmt.Sprintf("0 can be recovered%s.", others)
 	}
 	return fmt.Sprintf("%d can be recovered%s. Nothing was written: --apply writes their records.", counts[restore], others)
 }

@@ -31,8 +31,8 @@ type Config struct {
 	// AuditEvery is how often what lies on a pool is compared with the records, beside the start and each
 	// change of the datastore; 0 is never.
 	AuditEvery time.Duration
-	// Observe is told of each piece of work: "create", "copy", "snapshot", "expand", "delete", "reclaim",
-	// "audit"; the kind of fault that it ended with, or "ok"; how long it took.
+	// Observe is told of each piece of work: "create", "copy", "snapshot", "expand", "modify", "delete",
+	// "reclaim", "audit"; the kind of fault that it ended with, or "ok"; how long it took.
 	Observe func(operation, result string, took time.Duration)
 	Now     func() time.Time
 	// Hook stands in the context of all work; nil in the shipped binary.

@@ -38,6 +38,9 @@ func (a *Agent) copy(ctx context.Context, pool datastore.Pool, s *subject) (data
 	if err := a.reserveCopy(ctx, pool, s); err != nil {
 		return datastore.Made{}, err
 	}
+	if err := a.inherit(ctx, s); err != nil {
+		return datastore.Made{}, err
+	}
 	copying, end, err := a.beginCopy(ctx, s)
 	if err != nil {
 		return datastore.Made{}, err
@@ -52,6 +55,15 @@ func (a *Agent) copy(ctx context.Context, pool datastore.Pool, s *subject) (data
 	}
 	a.ledger(s.on).Set(s.Key(), s.share(made))
 	return made, nil
+}
+
+// inherit finds what is ordered of the source's bytes by now: a copy may come to hold the last of them.
+func (a *Agent) inherit(ctx context.Context, s *subject) error {
+	source, err := a.tableOf(s.source.Snapshot).get(ctx, s.source.ID)
+	if err == nil && source.UID == s.source.UID {
+		s.source.Wipe = source.Wipe
+	}
+	return ignore(err, fault.NotFound) // whoever copies says so
 }
 
 // discardTorn throws away what may hold bytes of two times, so that no later try goes on with it.

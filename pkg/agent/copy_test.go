@@ -346,6 +346,44 @@ func TestLongWorkKeepsNothingElseWaiting(t *testing.T) {
 	r.await(t, "c4", "ready", phase(v1alpha1.Ready))
 }
 
+func TestTheMarkFollowsWhatIsModified(t *testing.T) {
+	r := newRig(t, instant)
+	source := record("source", "a", gib)
+	source.Spec.OnDelete = v1alpha1.RetainData
+	says := func(want v1alpha1.Marked) func(*v1alpha1.DatastoreVolume) bool {
+		return func(v *v1alpha1.DatastoreVolume) bool {
+			return v.Status.Worker.Marked != nil && *v.Status.Worker.Marked == want
+		}
+	}
+	source = r.create(t, source)
+	r.await(t, "source", "marked", says(v1alpha1.Marked{OnDelete: v1alpha1.RetainData}))
+	r.pools["a"].set(func(m *memory) { m.fail = fault.New(fault.Unavailable, "cable pulled") })
+	r.change(t, "source", func(v *v1alpha1.DatastoreVolume) {
+		v.Spec.OnDelete, v.Spec.Wipe = v1alpha1.ArchiveData, v1alpha1.WipeZero
+	})
+	v := r.await(t, "source", "failed", func(v *v1alpha1.DatastoreVolume) bool { return v.Status.Worker.Failure != nil })
+	if v.Status.Worker.Marked.OnDelete != v1alpha1.RetainData {
+		t.Errorf("before the mark is written it says %+v", v.Status.Worker.Marked)
+	}
+	r.pools["a"].set(func(m *memory) { m.fail = nil })
+	v = r.await(t, "source", "marked", says(v1alpha1.Marked{OnDelete: v1alpha1.ArchiveData, Wipe: v1alpha1.WipeZero}))
+	if v.Status.Worker.Failure != nil || v.Status.Worker.Size.Value() != gib {
+		t.Errorf("status %+v", v.Status.Worker)
+	}
+	r.pools["a"].set(func(m *memory) {
+		if mark := m.things["source"].Volume; mark.OnDelete != v1alpha1.ArchiveData || mark.Wipe != v1alpha1.WipeZero {
+			t.Errorf("the mark says %+v", mark)
+		}
+	})
+	r.clone(t, "copy", source)
+	r.await(t, "copy", "ready", phase(v1alpha1.Ready))
+	r.pools["a"].set(func(m *memory) {
+		if m.copied.Wipe != v1alpha1.WipeZero {
+			t.Errorf("copied from %+v", m.copied)
+		}
+	})
+}
+
 func TestTheDeletionSaysWhatBecomesOfTheData(t *testing.T) {
 	r := newRig(t)
 	r.source(t)

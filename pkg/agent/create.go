@@ -28,10 +28,12 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 	if err != nil {
 		return err
 	}
-	return a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
+	err = a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
 		w.Phase, w.Progress, w.Failure = v1alpha1.Ready, nil, nil
 		w.Size, w.Location, w.Identity = v1alpha1.Bytes(made.Bytes), made.Location, made.Identity
 		if !s.Snapshot {
+			// An earlier try may have written the mark before the record was modified: it is brought up to it next.
+			w.Marked = &v1alpha1.Marked{}
 			return
 		}
 		w.Promised = v1alpha1.Bytes(made.Promised)
@@ -40,6 +42,10 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 			w.TakenAt = &taken
 		}
 	})
+	if err == nil && !s.Snapshot && s.marked() != (v1alpha1.Marked{}) {
+		a.queue.Add(s.on, s.Key())
+	}
+	return err
 }
 
 // final tells whether an error of its making ends a subject for good. A snapshot whose copy has begun was

@@ -33,6 +33,8 @@ type memory struct {
 	features []v1alpha1.Feature
 	creates  int
 	fail     error
+	// copied is the source of the last copy.
+	copied datastore.Volume
 	// failCopies ends copies.
 	failCopies error
 	// creating, copying and reclaiming, where set, block that work until they are closed. A copy tells
@@ -130,6 +132,7 @@ func (m *memory) copy(ctx context.Context, from, v datastore.Volume, p datastore
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.copied = from
 	return m.keep(v, source.Allocated), nil
 }
 
@@ -150,6 +153,7 @@ func (m *memory) Expand(_ context.Context, v datastore.Volume) (datastore.Made, 
 	defer m.mu.Unlock()
 	found := m.things[v.Key()]
 	found.Made.Bytes = max(found.Made.Bytes, v.Bytes)
+	found.Volume.OnDelete, found.Volume.Wipe = v.OnDelete, v.Wipe
 	m.things[v.Key()] = found
 	return found.Made, m.fail
 }

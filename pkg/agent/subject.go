@@ -52,7 +52,21 @@ func (s *subject) wantsWork() bool {
 	case s.deletion != nil, s.unmade():
 		return true
 	}
-	return !s.Snapshot && s.Bytes > s.status.Size.Value()
+	return !s.Snapshot && (s.Bytes > s.status.Size.Value() || !s.isMarked())
+}
+
+// isMarked tells whether the mark on the storage says what the record says of what may be modified.
+func (s *subject) isMarked() bool {
+	says := v1alpha1.Marked{}
+	if s.status.Marked != nil {
+		says = *s.status.Marked
+	}
+	return says == s.marked()
+}
+
+// marked is what the mark on the storage is to say of what may be modified.
+func (s *subject) marked() v1alpha1.Marked {
+	return v1alpha1.Marked{OnDelete: s.OnDelete, Wipe: s.Wipe}
 }
 
 // holdsSpace tells whether the record, as it stands, was promised space on its pool.

@@ -77,8 +77,10 @@ func (a *Agent) workOn(s *subject) (operation string, work func(context.Context,
 	switch {
 	case s.deletion != nil:
 		return "delete", a.delete
-	case !s.unmade():
+	case !s.unmade() && s.Bytes > s.status.Size.Value():
 		return "expand", a.expand
+	case !s.unmade():
+		return "modify", a.expand
 	case s.Snapshot:
 		return "snapshot", a.create
 	case s.source != nil:
@@ -129,13 +131,16 @@ func messages(findings []v1alpha1.Finding) string {
 	return strings.Join(out, "; ")
 }
 
+// expand makes a volume larger, and its mark say what its record says.
 func (a *Agent) expand(ctx context.Context, s *subject) error {
 	pool, err := a.config.Set.Pool(ctx, s.on)
 	if err != nil {
 		return err
 	}
-	if err := a.reserve(ctx, s, s.Bytes); err != nil {
-		return err
+	if s.Bytes > s.status.Size.Value() {
+		if err := a.reserve(ctx, s, s.Bytes); err != nil {
+			return err
+		}
 	}
 	made, err := pool.Expand(ctx, s.Volume)
 	if fault.Is(err, fault.Exhausted) {
@@ -147,7 +152,8 @@ func (a *Agent) expand(ctx context.Context, s *subject) error {
 		return err
 	}
 	return a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
-		w.Size, w.Failure = v1alpha1.Bytes(made.Bytes), nil
+		says := s.marked()
+		w.Size, w.Marked, w.Failure = v1alpha1.Bytes(made.Bytes), &says, nil
 	})
 }
 

@@ -93,7 +93,8 @@ func problems(v *v1alpha1.DatastoreVolume, pools map[poolKey]reported) []v1alpha
 		add(v1alpha1.Problem{Status: inaccessible, Reason: "PoolUnavailable", Message: fmt.Sprintf(
 			"datastore %q on host %q is unavailable: %s", v.Spec.Datastore, v.Spec.Worker.Host, findings(pool.PoolStatus))})
 	default:
-		if o, gone := pool.missing[v.Name]; gone {
+		// Where the worker has said what is wrong with it, that is why it is missing.
+		if o, gone := pool.missing[v.Name]; gone && len(v.Status.Worker.Problems) == 0 {
 			add(v1alpha1.Problem{Status: dataLoss, Reason: "StorageMissing", Message: fmt.Sprintf(
 				"datastore %q on host %q is there, and the volume is not in it (%s): bring it back, or restore it from a snapshot or backup",
 				v.Spec.Datastore, v.Spec.Worker.Host, o.Location)})

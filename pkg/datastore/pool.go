@@ -41,8 +41,8 @@ type Pool interface {
 	// fault.Precondition.
 	Find(ctx context.Context, v Volume) (Made, error)
 
-	// Expand makes the volume at least v.Bytes large, and tells the kernel where it is attached. It
-	// never shrinks. A volume that is not there is fault.NotFound.
+	// Expand makes the volume at least v.Bytes large, tells the kernel where it is attached, and has the mark say
+	// v.OnDelete and v.Wipe. It never shrinks. A volume that is not there is fault.NotFound.
 	Expand(ctx context.Context, v Volume) (Made, error)
 
 	// Delete takes the volume or snapshot out of use for good, as d says. What is gone is success. A

@@ -38,18 +38,19 @@ func (p *pool) expand(ctx context.Context, v datastore.Volume) (datastore.Made, 
 		return datastore.Made{}, err
 	}
 	defer g.end()
-	if err := p.promise(ctx, root, dir, &m, g); err != nil {
+	if err := p.promise(ctx, root, dir, v, &m, g); err != nil {
 		return datastore.Made{}, err
 	}
 	return m.made(dir), g.tell(ctx)
 }
 
-// promise makes the mark say what is there. Where it can't, both stay as they were: nobody was told yet.
-func (p *pool) promise(ctx context.Context, root *file.Root, dir string, m *meta, g growth) error {
-	if g.bytes == m.Bytes {
+// promise makes the mark say what is there, and what is to become of it. Where it can't, both stay as they were: nobody
+// was told yet.
+func (p *pool) promise(ctx context.Context, root *file.Root, dir string, v datastore.Volume, m *meta, g growth) error {
+	if g.bytes == m.Bytes && v.OnDelete == m.OnDelete && v.Wipe == m.Wipe {
 		return root.Sync(dir) // a call that died behind its rename had not synced it
 	}
-	m.Bytes = g.bytes
+	m.Bytes, m.OnDelete, m.Wipe = g.bytes, v.OnDelete, v.Wipe
 	if err := writeMark(ctx, root, dir, *m); err != nil {
 		return errors.Join(err, g.undo(ctx))
 	}

@@ -4,7 +4,35 @@ import (
 	"testing"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 )
+
+func TestExpandHasTheMarkSayWhatBecomesOfTheVolume(t *testing.T) {
+	p := newPool(t, disk(t, "ext4", 64*mib))
+	v := thin("v", 16*mib)
+	v.OnDelete = v1alpha1.RetainData
+	create(t, p, v)
+	says := func() datastore.Volume {
+		t.Helper()
+		found, err := p.List(t.Context())
+		must(t, err)
+		return found[0].Volume
+	}
+	v.OnDelete, v.Wipe = v1alpha1.ArchiveData, v1alpha1.WipeZero
+	for range 2 {
+		made, err := p.Expand(t.Context(), v)
+		must(t, err)
+		if m := says(); m.OnDelete != v.OnDelete || m.Wipe != v.Wipe || m.Bytes != 16*mib || made.Bytes != 16*mib {
+			t.Errorf("the mark says %+v, made %+v", m, made)
+		}
+	}
+	v.Bytes, v.OnDelete = 24*mib, v1alpha1.DeleteData
+	_, err := p.Expand(t.Context(), v)
+	must(t, err)
+	if m := says(); m.OnDelete != v.OnDelete || m.Bytes != v.Bytes {
+		t.Errorf("the mark says %+v", m)
+	}
+}
 
 func TestAnOpenPoolTakesUpAChangedWipe(t *testing.T) {
 	c := config(t, disk(t, "ext4", 64*mib))
