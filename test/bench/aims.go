@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // The aims. Times are ratios to the floor, or stand for any machine with two cores and a disk of its own.
 const (
@@ -15,11 +18,14 @@ const (
 	flatLeastVolumes = 10
 )
 
-// The comparisons that have aims.
+// The comparisons that have aims. Where the plain one is missed, the other says what of it is the driver's own: by hand nobody
+// could tell after a crash what was under way, and no calls are made.
 const (
 	aimCreate  = "CreateVolume"
 	aimPublish = "stage + publish"
 	aimLife    = "a life"
+	recordsToo = ", records too"
+	callsToo   = ", calls too"
 )
 
 // aims judges what was measured.
@@ -28,8 +34,8 @@ func (r *report) aims() []aim {
 	for _, f := range r.Floors {
 		what := fmt.Sprintf("%s, %s (%s)", f.Name, f.Volume, f.Place)
 		switch {
-		case f.Name == aimCreate && f.Volume == ext4Image, f.Name == aimPublish && f.Volume == ext4Image,
-			f.Volume == limitedTree && f.Name == aimLife:
+		case f.Volume == ext4Image && slices.Contains([]string{aimCreate, aimPublish, aimPublish + recordsToo}, f.Name),
+			f.Volume == limitedTree && slices.Contains([]string{aimLife, aimLife + callsToo}, f.Name):
 			out = append(out, atMost(what, f.Ratio, mostOverHand, "of by hand"))
 		}
 	}

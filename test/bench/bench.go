@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
@@ -46,8 +45,8 @@ func (b *bench) measure(ctx context.Context) error {
 	b.report.Machine.LoadAfter = loadAverage()
 	b.report.Seconds = time.Since(began).Round(time.Second).Seconds()
 	b.report.Aims = b.report.aims()
-	b.report.print(b.out)
-	return errors.Join(errors.Join(failed...), b.save())
+	_, err = fmt.Fprint(b.out, b.report.tables())
+	return errors.Join(errors.Join(failed...), err, b.save())
 }
 
 func (b *bench) save() error {
@@ -118,9 +117,6 @@ func (b *bench) start(ctx context.Context, at place) (*harness.Driver, error) {
 	return d, d.Start(ctx)
 }
 
-// pool is the folder of a driver's datastore.
-func pool(d *harness.Driver) string { return filepath.Join(d.Dir, "pool") }
-
 // claim is a volume in the datastore: bytes with that file system, or a raw one where it is "".
 func claim(fsType string, bytes int64) harness.Claim {
 	return harness.Claim{
@@ -154,6 +150,3 @@ func (b *bench) cleanUp() error {
 	}
 	return os.RemoveAll(b.folder)
 }
-
-// title makes a word the beginning of a line.
-func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

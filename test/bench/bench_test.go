@@ -105,7 +105,8 @@ func TestRivalsTakeTurnsAndTheOneThatBeganComesSecondNext(t *testing.T) {
 func TestAnAimIsMetOrMissed(t *testing.T) {
 	r := report{
 		Floors: []floorFigures{
-			{Name: aimCreate, Volume: ext4Image, Ratio: 1.3}, {Name: aimPublish, Volume: ext4Image, Ratio: 1.31},
+			{Name: aimCreate, Volume: ext4Image, Ratio: 1.3},
+			{Name: aimPublish, Volume: ext4Image, Ratio: 1.31},
 			{Name: aimPublish, Volume: rawBlock, Ratio: 9},
 		},
 		IO:    []floorFigures{{Name: "sequential reads", Ratio: 0.94}},

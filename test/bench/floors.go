@@ -96,7 +96,7 @@ func (p *pairing) measure(ctx context.Context) error {
 	if err := p.note(ctx, aimPublish, bound, p.published(), p.held(false)); err != nil {
 		return err
 	}
-	if err := p.note(ctx, "stage + publish, records too", bound+withThree, p.published(), p.held(true)); err != nil {
+	if err := p.note(ctx, aimPublish+recordsToo, bound+withThree, p.published(), p.held(true)); err != nil {
 		return err
 	}
 	for i, v := range p.volumes {
@@ -141,7 +141,7 @@ func (p *pairing) lives(ctx context.Context) error {
 		}
 		return p.hand.life(i, p.kind)
 	}
-	return p.note(ctx, aimLife+", calls too", bareLife+"; and 8 calls of Probe", byDriver, byHand)
+	return p.note(ctx, aimLife+callsToo, bareLife+"; and 8 calls of Probe", byDriver, byHand)
 }
 
 // published stages and publishes, and takes both back.

@@ -33,7 +33,7 @@ func (b *bench) many(ctx context.Context) error {
 // formatted is many with volumes that have a file system.
 func (b *bench) formatted(ctx context.Context) error {
 	k := withExt4()
-	k.claim.Bytes = 32 * mib
+	k.claim.Bytes = 16 * mib
 	return b.growing(ctx, k, b.amounts.formatted)
 }
 

@@ -30,7 +30,7 @@ func (b *bench) quota(ctx context.Context) error {
 		return err
 	}
 	args := []string{
-		"-disk", "2G", "-share", filepath.Dir(b.driver), "-share", filepath.Dir(self),
+		"-disk", "8G", "-share", filepath.Dir(b.driver), "-share", filepath.Dir(self),
 		self, "-driver", b.driver, "-quota", fmt.Sprint(b.amounts.pairs),
 	}
 	cmd := exec.CommandContext(ctx, b.vm, args...)

@@ -2,15 +2,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
 )
 
-// print writes the report as tables.
-func (r *report) print(out io.Writer) {
+// tables gives the report as a person reads it.
+func (r *report) tables() string {
+	out := &strings.Builder{}
 	m := r.Machine
 	fmt.Fprintf(out, "%d x %s, %d MiB; Linux %s; %s; load average %s before, %s after; %.0f s\n",
 		m.CPUs, m.Processor, m.MemoryMiB, m.Kernel, m.Filesystem, m.LoadBefore, m.LoadAfter, r.Seconds)
@@ -26,22 +26,21 @@ func (r *report) print(out io.Writer) {
 	r.printFloors(out)
 	r.printMany(out)
 	r.printAims(out)
+	return out.String()
 }
 
-func section(out io.Writer, name string) {
+func section(out *strings.Builder, name string) {
 	fmt.Fprintf(out, "\n%s\n%s\n", name, strings.Repeat("-", len(name)))
 }
 
 // rows aligns columns that are separated by tabs, figures to the right.
-func rows(out io.Writer, lines ...string) {
+func rows(out *strings.Builder, lines ...string) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, line := range lines {
-		fmt.Fprintln(w, line)
-	}
-	_ = w.Flush() // out is a terminal or a file; nothing can be done
+	_, _ = w.Write([]byte(strings.Join(lines, "\n") + "\n")) // a builder takes all
+	_ = w.Flush()
 }
 
-func calls(out io.Writer, all map[string]latency) {
+func calls(out *strings.Builder, all map[string]latency) {
 	lines := []string{"call\tcalls\tp50 ms\tp95\tp99\tmost"}
 	for _, name := range sorted(all) {
 		l := all[name]
@@ -50,14 +49,14 @@ func calls(out io.Writer, all map[string]latency) {
 	rows(out, lines...)
 }
 
-func (r *report) printLives(out io.Writer) {
+func (r *report) printLives(out *strings.Builder) {
 	for _, l := range r.Lives {
 		section(out, fmt.Sprintf("Lives of a %s, %d at once, %s: %.1f per s (rounds: %v)", l.Volume, l.Callers, l.Place, l.PerSecond, l.Rounds))
 		calls(out, l.Calls)
 	}
 }
 
-func (r *report) printFloors(out io.Writer) {
+func (r *report) printFloors(out *strings.Builder) {
 	if len(r.Floors)+len(r.IO) == 0 {
 		return
 	}
@@ -69,7 +68,7 @@ func (r *report) printFloors(out io.Writer) {
 	rows(out, lines...)
 }
 
-func (r *report) printMany(out io.Writer) {
+func (r *report) printMany(out *strings.Builder) {
 	if len(r.Many) > 0 {
 		section(out, "Where many volumes exist, p50 in ms")
 		names := []string{callCreate, "DeleteVolume", callList, callListAll, callCapacity}
@@ -94,7 +93,7 @@ func (r *report) printMany(out io.Writer) {
 	}
 }
 
-func (r *report) printAims(out io.Writer) {
+func (r *report) printAims(out *strings.Builder) {
 	section(out, "Aims")
 	lines := []string{"what\tmeasured\taim\t\t"}
 	for _, a := range r.Aims {
