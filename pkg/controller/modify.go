@@ -44,11 +44,14 @@ func (c *Controller) Modify(ctx context.Context, id string, parameters map[strin
 	return fault.Wrap(err, "modify volume", id)
 }
 
-// marked tells whether a volume's mark says what its record says, so that the modification outlives the records. A
-// worker that keeps no word of it is not waited for.
+// marked tells whether a volume's mark says what its record says, so that the modification outlives the records. Where
+// the worker has not said what it says, it says nothing.
 func marked(v *v1alpha1.DatastoreVolume) bool {
-	m := v.Status.Worker.Marked
-	return m == nil || *m == (v1alpha1.Marked{OnDelete: v.Spec.OnDelete, Wipe: v.Spec.Wipe})
+	says := v1alpha1.Marked{}
+	if m := v.Status.Worker.Marked; m != nil {
+		says = *m
+	}
+	return says == v1alpha1.Marked{OnDelete: v.Spec.OnDelete, Wipe: v.Spec.Wipe}
 }
 
 // CanBecome says, as fault.Invalid, which mutable parameters a volume can't have.

@@ -94,17 +94,13 @@ func TestMutableParametersThatCantBeAreRefused(t *testing.T) {
 }
 
 func TestModifyWaitsForTheMark(t *testing.T) {
-	marking := func(v *v1alpha1.DatastoreVolume) {
-		obedient(v)
-		v.Status.Worker.Marked = &v1alpha1.Marked{OnDelete: v.Spec.OnDelete, Wipe: v.Spec.Wipe}
-	}
 	var failing atomic.Bool
 	r := newRig(t, func(v *v1alpha1.DatastoreVolume) {
 		if failing.Load() {
 			v.Status.Worker.Failure = &v1alpha1.Failure{Reason: "Unavailable", Message: "the disk is out"}
 			return
 		}
-		marking(v)
+		obedient(v)
 	})
 	r.create(t, ask("v", gib, "datastore", "large"))
 	if err := r.Modify(t.Context(), "v", map[string]string{"onDelete": "retain"}); err != nil {

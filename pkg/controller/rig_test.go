@@ -55,6 +55,7 @@ func obedient(v *v1alpha1.DatastoreVolume) {
 		w.Phase = v1alpha1.Deleted
 	default:
 		w.Phase, w.Size, w.Identity = v1alpha1.Ready, v.Spec.Size, string(v.UID)
+		w.Marked = &v1alpha1.Marked{OnDelete: v.Spec.OnDelete, Wipe: v.Spec.Wipe}
 	}
 }
 
