@@ -51,7 +51,7 @@ func show(out io.Writer, looks []parts.Look, plan []entry, applied bool) error {
 
 // judgePool is the word for a datastore of which nothing is recovered.
 func judgePool(err error) verdict {
-	var others *datastore.Foreign
+	var others *datastore.ForeignError
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return "no pool"

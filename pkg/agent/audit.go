@@ -226,7 +226,7 @@ func (a *Agent) tellProblems(ctx context.Context, name string, problems map[stri
 			continue
 		}
 		if len(now) > 0 {
-			logger(ctx).Info("Something is wrong with a "+s.kind(), s.kind(), s.ID, "datastore", name, "problem", now[0].Message)
+			logger(ctx).Info("Something is wrong with a "+s.kind(), "key", s.Key(), "datastore", name, "problem", now[0].Message)
 		}
 		err := s.table.alter(ctx, s, func(w *v1alpha1.WorkerStatus) bool {
 			if equality.Semantic.DeepEqual(w.Problems, now) {

@@ -228,6 +228,9 @@ func (a *Agent) copyNow(ctx context.Context, pool datastore.Pool, s *subject) (m
 	if a.config.Quiesce == nil || !a.copiesInUse(s) {
 		return made, take(ctx)
 	}
+	if err := ctx.Err(); err != nil {
+		return made, err // nothing is frozen by a process that ends
+	}
 	err = a.config.Quiesce(ctx, s.source.ID, take)
 	return made, err
 }

@@ -108,7 +108,7 @@ func (a *Agent) reject(ctx context.Context, pool datastore.Pool, s *subject, why
 	}
 	a.ledger(s.on).Release(s.Key())
 	a.reclaimSoon(s.on)
-	logger(ctx).Info("Rejected a "+s.kind(), s.kind(), s.ID, "datastore", s.on, "reason", why.Error())
+	logger(ctx).Info("Rejected a "+s.kind(), "key", s.Key(), "datastore", s.on, "reason", why.Error())
 	return a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
 		w.Phase, w.Progress, w.Failure = v1alpha1.Rejected, nil, failure(why, s.generation)
 	})

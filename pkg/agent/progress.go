@@ -39,7 +39,7 @@ func (a *Agent) follow(ctx context.Context, s *subject) *progress {
 			}
 		})
 		if err != nil && ctx.Err() == nil {
-			logger(ctx).Error(err, "Writing the progress of a copy failed", s.kind(), s.ID, "datastore", s.on)
+			logger(ctx).Error(err, "Writing the progress of a copy failed", "key", s.Key(), "datastore", s.on)
 		}
 		if err == nil {
 			s.status = s.status.DeepCopy()

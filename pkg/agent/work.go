@@ -68,7 +68,7 @@ func (a *Agent) handle(ctx context.Context, key string) error {
 		// The process ends; the next one goes on from the record.
 		return err
 	}
-	logger(ctx).Error(err, "Work on a "+s.kind()+" failed", "operation", operation, s.kind(), s.ID, "datastore", s.on)
+	logger(ctx).Error(err, "Work on a "+s.kind()+" failed", "operation", operation, "key", s.Key(), "datastore", s.on)
 	return a.fail(ctx, s, err)
 }
 

@@ -104,9 +104,12 @@ func TestCompare(t *testing.T) {
 				what      string
 				got, want []string
 			}{
-				{"unrecorded", places(got.Unrecorded), c.unrecorded}, {"missing", missing, c.missing},
-				{"unclear", places(got.Unclear), c.unclear}, {"problems", problems, c.problems},
-				{"lost", lost, c.lost}, {"damaged", damaged, c.damaged},
+				{"unrecorded", places(got.Unrecorded), c.unrecorded},
+				{"missing", missing, c.missing},
+				{"unclear", places(got.Unclear), c.unclear},
+				{"problems", problems, c.problems},
+				{"lost", lost, c.lost},
+				{"damaged", damaged, c.damaged},
 			} {
 				if diff := cmp.Diff(d.want, d.got, cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("%s (-want +got):\n%s", d.what, diff)

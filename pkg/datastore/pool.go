@@ -183,14 +183,14 @@ func unwrap(p Pool) Pool {
 	return p
 }
 
-// Foreign is in the error of a pool that can be read and belongs to another cluster, datastore or machine.
-type Foreign struct{ Err error }
+// ForeignError is in the error of a pool that can be read and belongs to another cluster, datastore or machine.
+type ForeignError struct{ Err error }
 
 // Error implements error.
-func (f *Foreign) Error() string { return f.Err.Error() }
+func (f *ForeignError) Error() string { return f.Err.Error() }
 
 // Unwrap returns what is wrong, with its kind.
-func (f *Foreign) Unwrap() error { return f.Err }
+func (f *ForeignError) Unwrap() error { return f.Err }
 
 // Type is a type of datastore.
 type Type struct {

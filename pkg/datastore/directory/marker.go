@@ -82,7 +82,7 @@ func (m marker) judge(c datastore.Config, path string) error {
 }
 
 // another is the error of a pool that is somebody else's.
-func another(err error) error { return &datastore.Foreign{Err: err} }
+func another(err error) error { return &datastore.ForeignError{Err: err} }
 
 // makeMarker marks a directory as a new pool. Where somebody else was faster, the result is theirs.
 func makeMarker(ctx context.Context, root *file.Root, c datastore.Config) (marker, error) {
