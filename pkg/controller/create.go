@@ -203,7 +203,8 @@ func (c *Controller) awaitReady(ctx context.Context, r *v1alpha1.DatastoreVolume
 		case v.Status.Worker.Phase == v1alpha1.Rejected:
 			return true, nil
 		}
-		return v.Status.Worker.Phase == v1alpha1.Ready, nil
+		// The worker's last work on it, so that nothing is under way when it is used.
+		return v.Status.Worker.Phase == v1alpha1.Ready && marked(v), nil
 	})
 	if err != nil {
 		return nil, fault.Wrap(err, "create volume", r.Name)

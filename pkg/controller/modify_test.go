@@ -100,9 +100,17 @@ func TestModifyWaitsForTheMark(t *testing.T) {
 			v.Status.Worker.Failure = &v1alpha1.Failure{Reason: "Unavailable", Message: "the disk is out"}
 			return
 		}
+		ready := v.Status.Worker.Phase == v1alpha1.Ready
 		obedient(v)
+		if !ready { // the mark is the next work
+			v.Status.Worker.Marked = &v1alpha1.Marked{}
+		}
 	})
-	r.create(t, ask("v", gib, "datastore", "large"))
+	q := ask("v", gib, "datastore", "large")
+	q.Mutable = map[string]string{"onDelete": "archive"}
+	if v := r.create(t, q); v.Status.Worker.Marked.OnDelete != v1alpha1.ArchiveData {
+		t.Errorf("the volume was answered before its mark was whole: %+v", v.Status.Worker.Marked)
+	}
 	if err := r.Modify(t.Context(), "v", map[string]string{"onDelete": "retain"}); err != nil {
 		t.Fatal(err)
 	}
