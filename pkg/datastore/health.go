@@ -9,13 +9,21 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 )
 
+// ReasonInactive is the reason of the finding of a pool that its administrator has switched off: what is mounted from
+// it stays.
+const ReasonInactive = "Inactive"
+
 // assess turns a measurement, or why there is none, and the last audit into what the record says of the
 // pool. What has no record keeps what it was promised: it may be in use, and it may get its record back.
 func assess(d *v1alpha1.Datastore, s Status, err error, audit Audit) v1alpha1.PoolStatus {
 	out := v1alpha1.PoolStatus{ObservedGeneration: d.Generation, Health: v1alpha1.Healthy, Orphans: audit.Orphans}
 	if err != nil {
 		out.Health = v1alpha1.Unavailable
-		out.Findings = []v1alpha1.Finding{{Reason: "Unavailable", Message: err.Error()}}
+		reason := "Unavailable"
+		if d.Spec.State == v1alpha1.StateInactive {
+			reason = ReasonInactive
+		}
+		out.Findings = []v1alpha1.Finding{{Reason: reason, Message: err.Error()}}
 		return out
 	}
 	promisable, err := d.Spec.Capacity.Promisable(s.Total, max(0, s.Used-s.Own))

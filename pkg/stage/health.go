@@ -98,26 +98,23 @@ func (e *examination) add(status v1alpha1.VolumeHealth, reason, message string, 
 }
 
 func (e *examination) examine(ctx context.Context) []v1alpha1.Problem {
-	if !e.storage() {
-		return e.found
-	}
+	s := e.stager
 	if e.record == nil && (e.staging != "" || e.target != "") {
 		var err error
-		if e.record, err = e.stager.lost(ctx, e.volume.Name, e.staging, e.target); err != nil {
-			e.add(inaccessible, "StageUnknown", "it has no stage record on host %q, and what it is here can't be found out: %v", e.stager.config.Host, err)
-			return e.found
+		if e.record, err = s.lost(ctx, e.volume.Name, e.staging, e.target); err != nil {
+			e.add(inaccessible, "StageUnknown", "it has no stage record on host %q, and what it is here can't be found out: %v", s.config.Host, err)
 		}
 	}
 	r := e.record
 	switch {
-	case r == nil || r.BootID != e.stager.config.BootID || !r.reached():
-		e.stored(ctx)
+	case r == nil || r.BootID != s.config.BootID || !r.reached():
 		if e.staging != "" || e.target != "" {
-			e.add(inaccessible, "NotStaged", "it is not staged on host %q; its pod's events say why", e.stager.config.Host)
+			e.add(inaccessible, "NotStaged", "it is not staged on host %q; its pod's events say why", s.config.Host)
 		}
+		e.storage(ctx, inaccessible)
 		return e.found
 	case e.staging != "" && e.staging != r.Path:
-		e.add(inaccessible, "StagedElsewhere", "it is staged at %s on host %q, not at %s", r.Path, e.stager.config.Host, e.staging)
+		e.add(inaccessible, "StagedElsewhere", "it is staged at %s on host %q, not at %s", r.Path, s.config.Host, e.staging)
 	}
 	if r.Device != "" {
 		e.device()
@@ -130,42 +127,39 @@ func (e *examination) examine(ctx context.Context) []v1alpha1.Problem {
 	if e.target != "" {
 		e.published(ctx)
 	}
+	// What is mounted and answers can be used, whatever is said of its datastore.
+	e.storage(ctx, degraded)
 	return e.found
 }
 
-// storage looks at the pool that the volume lies in, where that is this host's, and at what its agent knows. It tells
-// whether there is any use in looking further.
-func (e *examination) storage() bool {
-	v, s := e.volume, e.stager
-	if v.Spec.Worker.Host != s.config.Host {
-		return true
-	}
-	e.found = append(e.found, v.Status.Worker.Problems...)
-	pool, ok := s.config.Set.Statuses()[v.Spec.Datastore]
-	if ok && pool.Health == v1alpha1.Unavailable {
-		e.add(inaccessible, "DatastoreUnavailable", "datastore %q is unavailable on host %q: %s", v.Spec.Datastore, s.config.Host, sentences(pool.Findings))
-		return false
-	}
-	return true
-}
-
-// stored looks for a volume that isn't in use here in its pool, where that is this host's.
-func (e *examination) stored(ctx context.Context) {
+// storage looks at the volume in its pool, where that is this host's. Where the pool can't be used, that is a problem
+// of the given kind.
+func (e *examination) storage(ctx context.Context, unusable v1alpha1.VolumeHealth) {
 	v, s := e.volume, e.stager
 	if v.Spec.Worker.Host != s.config.Host || v.Status.Worker.Phase != v1alpha1.Ready {
 		return
 	}
-	p, err := s.config.Set.Leave(ctx, v.Spec.Datastore)
-	if err != nil {
-		e.add(inaccessible, "DatastoreUnavailable", "%v", err)
+	pool, ok := s.config.Set.Statuses()[v.Spec.Datastore]
+	if ok && pool.Health == v1alpha1.Unavailable {
+		e.add(unusable, "DatastoreUnavailable", "datastore %q is unavailable on host %q: %s", v.Spec.Datastore, s.config.Host, sentences(pool.Findings))
 		return
 	}
-	switch _, err = p.Find(ctx, datastore.FromRecord(v)); {
-	case err == nil, fault.Is(err, fault.Busy):
-	case fault.Is(err, fault.NotFound), fault.Is(err, fault.DataLoss):
-		e.add(dataLoss, "StorageGone", "its record says %q on datastore %q, but it is not there; restore it from a backup or snapshot: %v",
+	p, err := s.config.Set.Leave(ctx, v.Spec.Datastore)
+	if err != nil {
+		e.add(unusable, "DatastoreUnavailable", "%v", err)
+		return
+	}
+	problems, err := datastore.Examine(ctx, p, datastore.FromRecord(v))
+	e.found = append(e.found, problems...)
+	switch fault.KindOf(err) {
+	case fault.NotFound, fault.DataLoss:
+		e.add(dataLoss, "StorageGone", "its record says %q on datastore %q, but it is not there; put it back, or restore it from a backup or snapshot: %v",
 			v.Status.Worker.Location, v.Spec.Datastore, err)
+	case fault.Unavailable:
+		e.add(unusable, "DatastoreUnavailable", "%v", err)
 	default:
-		e.add(inaccessible, "StorageUnclear", "%v", err)
+		if err != nil {
+			e.add(unusable, "StorageUnclear", "%v", err)
+		}
 	}
 }

@@ -66,17 +66,16 @@ func TestHealthOfAVolume(t *testing.T) {
 			r.must(os.WriteFile("/sys/fs/ext4/"+filepath.Base(r.device())+"/trigger_fs_error", []byte("test"), 0))
 		}, []string{"DEGRADED FilesystemErrors"}},
 		"an xfs that shut down":    {xfs, func(r *rig) { r.shutDown() }, []string{"INACCESSIBLE FilesystemFails"}},
-		"an image that is gone":    {image, func(r *rig) { r.must(os.Remove(r.content("disk.img"))) }, []string{"DATA_LOSS ImageGone"}},
-		"a raw image that is gone": {block, func(r *rig) { r.must(os.Remove(r.content("disk.img"))) }, []string{"DATA_LOSS ImageGone"}},
-		"a directory that is gone": {tree, func(r *rig) { r.must(os.Remove(r.content("data"))) }, []string{"DATA_LOSS DirectoryGone"}},
+		"an image that is gone":    {image, func(r *rig) { r.must(os.Remove(r.content("disk.img"))) }, []string{"DATA_LOSS ImageGone", "DATA_LOSS ImageMissing"}},
+		"a raw image that is gone": {block, func(r *rig) { r.must(os.Remove(r.content("disk.img"))) }, []string{"DATA_LOSS ImageGone", "DATA_LOSS ImageMissing"}},
+		"a directory that is gone": {tree, func(r *rig) { r.must(os.Remove(r.content("data"))) }, []string{"DATA_LOSS DataMissing", "DATA_LOSS DirectoryGone"}},
 		"a directory that was replaced": {tree, func(r *rig) {
 			r.must(os.Rename(r.content("data"), r.content("data")+".away"))
 			r.must(os.Mkdir(filepath.Join(filepath.Dir(r.record().Dir), "data"), 0o700))
 		}, []string{"INACCESSIBLE DirectoryReplaced"}},
 		"a device that is smaller than the volume": {block, func(r *rig) { r.grown(64 * mib) }, []string{"DATA_LOSS DeviceTooSmall"}},
-		"what its agent found": {image, func(r *rig) {
-			r.reported(v1alpha1.Problem{Status: "DEGRADED", Reason: "X", Message: "x"}, v1alpha1.Problem{Status: "DEGRADED", Reason: "X", Message: "again"})
-		}, []string{"DEGRADED X"}},
+		"an image that was moved away":             {image, func(r *rig) { r.must(os.Rename(r.content("disk.img"), r.path("away"))) }, []string{"DATA_LOSS ImageMissing"}},
+		"a datastore that is switched off":         {tree, func(r *rig) { r.switchOff() }, []string{"DEGRADED DatastoreUnavailable"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -133,8 +132,19 @@ func (r *rig) grown(bytes int64) {
 	r.change(func(w *v1alpha1.WorkerStatus) { w.Size = v1alpha1.Bytes(bytes) })
 }
 
-func (r *rig) reported(problems ...v1alpha1.Problem) {
-	r.change(func(w *v1alpha1.WorkerStatus) { w.Problems = problems })
+// switchOff makes the datastore inactive.
+func (r *rig) switchOff() {
+	r.t.Helper()
+	d := &v1alpha1.Datastore{}
+	d.Name, d.Generation = "d", 2
+	d.Spec = v1alpha1.DatastoreSpec{
+		Type: v1alpha1.TypeDirectory, Directory: &v1alpha1.DirectorySpec{Path: r.path("pool")}, State: v1alpha1.StateInactive,
+	}
+	d.SetDefaults()
+	r.config.Set.Apply(r.t.Context(), d, "")
+	for r.config.Set.Statuses()["d"].Health != v1alpha1.Unavailable {
+		<-r.config.Set.Changed()
+	}
 }
 
 func (r *rig) change(alter func(*v1alpha1.WorkerStatus)) {
@@ -163,6 +173,12 @@ func TestHealthOfAVolumeThatIsNotHere(t *testing.T) {
 		t.Errorf("gone from its datastore: %q", got)
 	}
 	r.must(os.Rename(r.path("away"), folder))
+	r.switchOff()
+	if got := r.ailments(); !slices.Equal(got, []string{"INACCESSIBLE DatastoreUnavailable", "INACCESSIBLE NotStaged"}) {
+		t.Errorf("on a datastore that is switched off: %q", got)
+	}
+	r = newRig(t)
+	r.volume("v", v1alpha1.Filesystem)
 	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
 	problems, err := r.Health(t.Context(), "v", r.path("elsewhere"), "")
 	if err != nil || len(problems) != 1 || problems[0].Reason != "StagedElsewhere" {
@@ -221,6 +237,11 @@ func TestStorageHealthNamesEachConditionOnce(t *testing.T) {
 	a, b := strings.Index(got[0].Message, `"gone-a"`), strings.Index(got[0].Message, `"gone-b"`)
 	if a < 0 || b < a {
 		t.Errorf("the message %q", got[0].Message)
+	}
+	r.switchOff()
+	got = r.StorageHealth()
+	if len(got) != 2 || got[0].Unreachable || got[0].Reason != "Inactive" {
+		t.Errorf("one that is switched off: %+v", got)
 	}
 }
 

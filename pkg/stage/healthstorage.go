@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 )
 
 // StorageProblem is an adverse condition of datastores on this host.
@@ -34,7 +35,7 @@ func (s *Stager) StorageHealth() []StorageProblem {
 		}
 		for _, f := range findings {
 			out = merge(out, StorageProblem{
-				Unreachable: pool.Health == v1alpha1.Unavailable, Reason: f.Reason, Message: fmt.Sprintf("datastore %q: %s", name, f.Message),
+				Unreachable: pool.Health == v1alpha1.Unavailable && f.Reason != datastore.ReasonInactive, Reason: f.Reason, Message: fmt.Sprintf("datastore %q: %s", name, f.Message),
 			})
 		}
 	}

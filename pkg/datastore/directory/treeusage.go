@@ -79,8 +79,8 @@ func bindsAll(data *os.File) error {
 		len(nested), shorten(nested[0]))
 }
 
-// own adds up what quotas count: of subvolumes that share blocks only what each has alone. What has no quota isn't
-// counted, and so taken for somebody else's.
+// own adds up what quotas count: of subvolumes that share blocks only what each has alone, and of none more than its
+// limit, which is what was promised to it. What has no limit isn't counted, and so taken for somebody else's.
 func (b *trees) own(ctx context.Context, root *file.Root, all []entry) (int64, error) {
 	var sum int64
 	seen := map[quota.ID]bool{}
@@ -124,8 +124,8 @@ func taken(data *os.File, seen map[quota.ID]bool) (int64, error) {
 		return 0, err
 	}
 	if is {
-		u, err := btrfs.UsageWithNested(data)
-		return u.OwnBytes, err
+		u, err := btrfs.UsageOf(data)
+		return min(u.OwnBytes, u.LimitBytes), err
 	}
 	id, _, err := quota.Project(data)
 	if err != nil || id < firstProject || id-firstProject >= projects || seen[id] {
@@ -136,5 +136,5 @@ func taken(data *os.File, seen map[quota.ID]bool) (int64, error) {
 	if fault.Is(err, fault.Precondition) { // quotas are off
 		return 0, nil
 	}
-	return u.UsedBytes, err
+	return min(u.UsedBytes, u.LimitBytes), err
 }
