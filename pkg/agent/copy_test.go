@@ -356,7 +356,9 @@ func TestTheMarkFollowsWhatIsModified(t *testing.T) {
 		}
 	}
 	source = r.create(t, source)
-	r.await(t, "source", "marked", says(v1alpha1.Marked{OnDelete: v1alpha1.RetainData}))
+	if v := r.await(t, "source", "ready", phase(v1alpha1.Ready)); !says(v1alpha1.Marked{OnDelete: v1alpha1.RetainData})(v) {
+		t.Errorf("when it is made, more is to be done: %+v", v.Status.Worker)
+	}
 	r.pools["a"].set(func(m *memory) { m.fail = fault.New(fault.Unavailable, "cable pulled") })
 	r.change(t, "source", func(v *v1alpha1.DatastoreVolume) {
 		v.Spec.OnDelete, v.Spec.Wipe = v1alpha1.ArchiveData, v1alpha1.WipeZero

@@ -28,12 +28,16 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 	if err != nil {
 		return err
 	}
+	says := s.marked()
+	if s.generation > 1 {
+		// An earlier try may have written the mark before the record was modified: it is brought up to it next.
+		says = v1alpha1.Marked{}
+	}
 	err = a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
 		w.Phase, w.Progress, w.Failure = v1alpha1.Ready, nil, nil
 		w.Size, w.Location, w.Identity = v1alpha1.Bytes(made.Bytes), made.Location, made.Identity
 		if !s.Snapshot {
-			// An earlier try may have written the mark before the record was modified: it is brought up to it next.
-			w.Marked = &v1alpha1.Marked{}
+			w.Marked = &says
 			return
 		}
 		w.Promised = v1alpha1.Bytes(made.Promised)
@@ -42,7 +46,7 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 			w.TakenAt = &taken
 		}
 	})
-	if err == nil && !s.Snapshot && s.marked() != (v1alpha1.Marked{}) {
+	if err == nil && !s.Snapshot && s.marked() != says {
 		a.queue.Add(s.on, s.Key())
 	}
 	return err
