@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 
@@ -230,7 +229,7 @@ func writeAt(ctx context.Context, f *os.File, name string, data []byte, at int64
 const maxDouble = 32 << 20
 
 func readDouble(f *os.File) (double, error) {
-	raw, err := io.ReadAll(io.LimitReader(f, maxDouble))
+	raw, err := readAll(f, maxDouble)
 	if err != nil {
 		return double{}, failed("read", f.Name(), err)
 	}

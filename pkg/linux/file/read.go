@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -50,7 +51,7 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer release(f)
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	data, err := readAll(f, limit+1)
 	if err != nil {
 		return nil, failed("read", r.full(name), err)
 	}
@@ -58,6 +59,18 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, fault.New(fault.Precondition, "read %s: it is longer than %d bytes", r.full(name), limit)
 	}
 	return data, nil
+}
+
+// readAll reads a file from where it stands to its end, or limit bytes. Knowing the length it needs two calls, where
+// io.ReadAll begins with 512 bytes and asks again and again.
+func readAll(f *os.File, limit int64) ([]byte, error) {
+	info, err := statFD(int(f.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	data := bytes.NewBuffer(make([]byte, 0, min(max(0, info.Bytes), limit)+bytes.MinRead))
+	_, err = data.ReadFrom(io.LimitReader(f, limit))
+	return data.Bytes(), err
 }
 
 // ReadDir returns the names in a directory ("." is the root), sorted. With a limit above 0 it returns
