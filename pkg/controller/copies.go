@@ -79,14 +79,24 @@ func making(w v1alpha1.WorkerStatus) bool {
 	return w.Phase == v1alpha1.Pending || w.Phase == v1alpha1.Creating
 }
 
-// underWay is fault.Busy where something is being copied from a source, and says what, and how far it is.
+// underWay is fault.Busy where something is being copied from a source, or may be in a moment, and says what, and how
+// far it is.
 func (c *Controller) underWay(ctx context.Context, source string) error {
+	return c.copiesOf(ctx, source, true)
+}
+
+// recorded is underWay for copies that have a record.
+func (c *Controller) recorded(ctx context.Context, source string) error {
+	return c.copiesOf(ctx, source, false)
+}
+
+func (c *Controller) copiesOf(ctx context.Context, source string, alsoBegun bool) error {
 	keys, begun := c.copies.of(source)
 	var out []string
 	for _, key := range keys {
 		what, worker, err := c.copyOf(ctx, key)
 		switch {
-		case fault.Is(err, fault.NotFound) && begun[key], err == nil && making(worker):
+		case fault.Is(err, fault.NotFound) && begun[key] && alsoBegun, err == nil && making(worker):
 			out = append(out, what+progress(worker.Progress))
 		case err != nil && !fault.Is(err, fault.NotFound):
 			return err

@@ -33,14 +33,15 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 		return 0, err
 	}
 	exclusive := !datastore.CopiesInUse(v.Spec.Format, h.Status.Pools[v.Spec.Datastore].Features)
-	if exclusive && !attachedTo(v, q.Host) {
+	again := attachedTo(v, q.Host)
+	if exclusive && !again {
 		// Looked for before, so that calls that are refused again and again do not disturb the copy with attachments
 		// that are taken back; and once more after the write, which one that began meanwhile must see.
 		if err := c.underWay(ctx, volumeKey(q.ID)); err != nil {
 			return 0, fault.Wrap(err, "publish volume", q.ID)
 		}
 	}
-	if q.MaxVolumes > 0 && !attachedTo(v, q.Host) {
+	if q.MaxVolumes > 0 && !again {
 		if err := c.reserveAttachment(q.ID, q.Host, q.MaxVolumes); err != nil {
 			return 0, err
 		}
@@ -53,7 +54,7 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 		return 0, fault.Wrap(err, "publish volume", q.ID)
 	}
 	if exclusive {
-		err = c.giveWay(ctx, v, q.Host)
+		err = c.giveWay(ctx, v, q.Host, again)
 	}
 	return v.Spec.Attachments[q.Host].Generation, fault.Wrap(err, "publish volume", q.ID)
 }
@@ -61,8 +62,15 @@ func (c *Controller) Publish(ctx context.Context, q PublishRequest) (int64, erro
 // giveWay takes an attachment back that was written while the volume is being copied by a pool that can copy
 // only what is not in use. A copy is begun the other way round: it is told of first, and then looks for
 // attachments. So whichever comes second sees the first.
-func (c *Controller) giveWay(ctx context.Context, attached *v1alpha1.DatastoreVolume, host string) error {
-	why := c.underWay(ctx, volumeKey(attached.Name))
+//
+// An attachment that was there before this call may have been answered. Then no copy came as far as a record: one that
+// has a record came before an attachment whose call died here.
+func (c *Controller) giveWay(ctx context.Context, attached *v1alpha1.DatastoreVolume, host string, again bool) error {
+	look := c.underWay
+	if again {
+		look = c.recorded
+	}
+	why := look(ctx, volumeKey(attached.Name))
 	if why == nil {
 		return nil
 	}

@@ -250,3 +250,42 @@ func TestAPublishThatACopyOvertakesGivesWay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A copy that is only about to look at its source takes no attachment away that was answered before.
+func TestARepeatedPublishKeepsItsAttachment(t *testing.T) {
+	r := newRig(t, obedient)
+	v := r.create(t, ask("v", gib, "datastore", "large"))
+	if err := r.publish(t, "v"); err != nil {
+		t.Fatal(err)
+	}
+	attached, err := r.Get(t.Context(), "v")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A record of a rejected copy is removed with a write, after the copy was begun and before its source is looked at.
+	rejected := &v1alpha1.DatastoreSnapshot{ObjectMeta: named("s"), Spec: v1alpha1.DatastoreSnapshotSpec{
+		Name: "s", Volume: "v", VolumeUID: v.UID, Worker: v1alpha1.Worker{Host: node},
+	}, Status: v1alpha1.DatastoreSnapshotStatus{Worker: v1alpha1.WorkerStatus{Phase: v1alpha1.Rejected}}}
+	if _, err := r.store.Snapshots.Create(t.Context(), rejected); err != nil {
+		t.Fatal(err)
+	}
+	looked := false
+	ctx := step.WithHook(t.Context(), func(string, string) {
+		if looked {
+			return
+		}
+		looked = true
+		if err := r.store.Snapshots.Delete(t.Context(), "s", ""); err != nil {
+			t.Error(err)
+		}
+		if err := r.publish(t, "v"); err != nil {
+			t.Errorf("repeated: %v", err)
+		}
+	})
+	_, err = r.CreateSnapshot(ctx, controller.SnapshotRequest{Name: "s", Volume: "v"})
+	want(t, err, fault.Precondition, `volume "v"`)
+	now, err := r.Get(t.Context(), "v")
+	if err != nil || !looked || now.Spec.Attachments[node] != attached.Spec.Attachments[node] {
+		t.Errorf("looked %t, the attachment is %+v, %v", looked, now.Spec.Attachments[node], err)
+	}
+}
