@@ -169,7 +169,13 @@ func (r *Root) WriteDouble(ctx context.Context, name string, content []byte, mod
 		// What can't be understood was judged by whoever read it; here it is replaced.
 		return r.WriteFile(ctx, name, newDouble(content), mode)
 	}
-	return overwrite(ctx, f, name, d, content)
+	err = overwrite(ctx, f, name, d, content)
+	if fault.Is(err, fault.Unavailable) {
+		// The disk failed. Which half it has now can't be known: what is read comes from memory. So neither is
+		// written over; all of the file is made anew.
+		return errors.Join(err, r.WriteFile(ctx, name, newDouble(content), mode))
+	}
+	return err
 }
 
 // EndDouble removes a file of WriteDouble, durably: after a crash ReadDouble doesn't find it. Its name may then be there
