@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 )
 
 // btrfsImage is a btrfs with the tool's own UUID.
@@ -145,4 +146,33 @@ func FuzzChangeBtrfsUUID(f *testing.F) {
 			t.Errorf("again: %v", err)
 		}
 	})
+}
+
+func TestSetBtrfsUUIDRefusesWhatItCannotChange(t *testing.T) {
+	run := command.New(command.Config{})
+	f := btrfsImage(t, 256*mib)
+	for _, id := range []string{"", "x", uuid.Nil.String()} {
+		if err := SetBtrfsUUID(t.Context(), run, f.Name(), id); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: got %v", id, err)
+		}
+	}
+	want := uuid.NewString()
+	for range 2 {
+		if err := SetBtrfsUUID(t.Context(), run, f.Name(), want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := field(must(t, "btrfs", "inspect-internal", "dump-super", f.Name()), "fsid"); got != want {
+		t.Errorf("it has %s, want %s", got, want)
+	}
+	must(t, "btrfs", "check", "--readonly", f.Name())
+	if err := f.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(256 * mib); err != nil {
+		t.Fatal(err)
+	}
+	if err := SetBtrfsUUID(t.Context(), run, f.Name(), want); !fault.Is(err, fault.Precondition) || !strings.Contains(err.Error(), f.Name()) {
+		t.Errorf("blank: got %v", err)
+	}
 }
