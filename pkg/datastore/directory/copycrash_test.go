@@ -170,15 +170,15 @@ func TestDisposalsDieAnywhereAndAreRepeated(t *testing.T) {
 func TestAWipeDiesAnywhereAndNoneOfTheBytesStays(t *testing.T) {
 	for _, fs := range []string{"ext4", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
-			image, path := below(t, fs, gib)
+			image, path := below(t, fs, 512*mib)
 			p := newPool(t, path)
-			v, s := thin("pvc-1", 640*mib), secret()
+			v, s := thin("pvc-1", 256*mib), secret()
 			base := under(t, path)
 			d := wipe(v1alpha1.WipeZero)
 			crashes(t, func() job {
 				create(t, p, v)
 				fill(t, imageOf(path, v), s, mib, 2*mib)
-				fill(t, imageOf(path, v), s, 300*mib, 2*mib)
+				fill(t, imageOf(path, v), s, 200*mib, 2*mib)
 				return job{Call: "delete", Path: path, Volume: v, Disposal: d}
 			}, func(point string) {
 				p := newPool(t, path)

@@ -14,7 +14,7 @@ import (
 )
 
 // wipedAtOnce is how much of an image is wiped between two notes of how far it is, in bytes.
-const wipedAtOnce = 256 << 20
+const wipedAtOnce = 64 << 20
 
 // overwrites tells whether a file system writes to the very blocks that a file has. btrfs writes elsewhere, and
 // keeps, for as long as any part of it is in use, all of an extent; where it overwrites (chattr +C) it does

@@ -117,9 +117,9 @@ func TestAWipedVolumesBytesAreNowhere(t *testing.T) {
 // A block that a volume shares with a snapshot or a copy is wiped by the one that goes last, whatever was said
 // for that one.
 func TestSharedBytesAreWipedByTheLastThatHoldsThem(t *testing.T) {
-	image, path := below(t, "xfs", gib)
+	image, path := below(t, "xfs", 512*mib)
 	p := newPool(t, path)
-	v := thin("pvc-1", 64*mib)
+	v := thin("pvc-1", 32*mib)
 	v.Wipe = v1alpha1.WipeZero
 	snap, c := snapshot("snap-1", v), copyOf("pvc-2", v)
 	snap.Wipe, c.Wipe = "", v1alpha1.WipeNone
@@ -178,11 +178,11 @@ func placeOf(path string, v datastore.Volume) string {
 }
 
 func TestAWipeGoesOnWhereItWas(t *testing.T) {
-	image, path := below(t, "ext4", 2*gib)
+	image, path := below(t, "ext4", 512*mib)
 	p := newPool(t, path)
-	v, s := thin("pvc-1", gib), secret()
+	v, s := thin("pvc-1", 256*mib), secret()
 	create(t, p, v)
-	fill(t, imageOf(path, v), s, 0, 600*mib)
+	fill(t, imageOf(path, v), s, 0, 150*mib)
 	must(t, p.Delete(t.Context(), v, wipe(v1alpha1.WipeZero)))
 	trash := filepath.Join(path, ".datastore-csi/trash", v.BackendName())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -213,14 +213,14 @@ func TestAWipeGoesOnWhereItWas(t *testing.T) {
 func TestAWipeThatWasInterruptedTakesBackWhatItLeftToAnother(t *testing.T) {
 	for _, id := range []string{"aaa-snap", "zzz-snap"} {
 		t.Run(id, func(t *testing.T) {
-			image, path := below(t, "xfs", gib)
+			image, path := below(t, "xfs", 512*mib)
 			p := newPool(t, path)
-			v, s := thin("pvc-1", 800*mib), secret()
+			v, s := thin("pvc-1", 256*mib), secret()
 			snap := snapshot(id, v)
 			create(t, p, v)
 			fill(t, imageOf(path, v), s, 0, 4*mib)
 			take(t, p, v, snap)
-			fill(t, imageOf(path, v), []byte("nobody cares about this"), 100*mib, 300*mib)
+			fill(t, imageOf(path, v), []byte("nobody cares about this"), 100*mib, 80*mib)
 			must(t, p.Delete(t.Context(), v, wipe(v1alpha1.WipeZero)))
 			trash := filepath.Join(path, ".datastore-csi/trash", v.BackendName())
 			ctx, cancel := context.WithCancel(t.Context())
