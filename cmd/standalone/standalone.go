@@ -176,6 +176,7 @@ func patiently(ctx context.Context, reconcile func(context.Context) error) error
 func (s *service) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
+	s.stager.ThawAll()
 	s.set.Close(ctx)
 	// The folder of stage records stays open: a call that hangs in the kernel may still come to use it.
 	return s.db.Close()

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
-	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
@@ -48,23 +47,37 @@ func (s *Stager) expand(ctx context.Context, id, path string, required int64) (i
 	if r.ReadOnly {
 		return 0, fault.New(fault.Precondition, "it is mounted read-only, so its file system cannot grow; stage it for writing")
 	}
+	return opened.Bytes, s.grow(ctx, r, opened.Bytes)
+}
+
+// grow makes a mounted file system as large as its device.
+func (s *Stager) grow(ctx context.Context, r *record, bytes int64) error {
 	t := filesystem.Type(r.Filesystem)
-	if filled, err := s.fills(ctx, opened, t); filled || err != nil {
-		return opened.Bytes, err
+	if filled, err := s.fills(ctx, r.Device, t, bytes); filled || err != nil {
+		return err
 	}
-	_, _, err = filesystem.Grow(ctx, r.Path, t, opened.Bytes)
-	return opened.Bytes, err
+	_, _, err := filesystem.Grow(ctx, r.Path, t, bytes)
+	return err
+}
+
+// fill is grow for a file system that this process may grow while it is mounted, and that is mounted to be written to.
+func (s *Stager) fill(ctx context.Context, r *record, bytes int64) error {
+	may, err := filesystem.GrowsMounted(filesystem.Type(r.Filesystem))
+	if err != nil || !may || r.ReadOnly {
+		return err
+	}
+	return s.grow(ctx, r, bytes)
 }
 
 // fills tells whether a mounted ext4 has the size of its device already: the kernel refuses to look without
 // CAP_SYS_RESOURCE. The others are asked by their own ioctl. ext4 keeps its superblock where a reader of
 // the device finds it, also while it is mounted.
-func (s *Stager) fills(ctx context.Context, opened datastore.Opened, t filesystem.Type) (bool, error) {
+func (s *Stager) fills(ctx context.Context, device string, t filesystem.Type, bytes int64) (bool, error) {
 	if t != filesystem.Ext4 {
 		return false, nil
 	}
-	signature, err := filesystem.Probe(ctx, s.config.Command, opened.Device)
-	return err == nil && !filesystem.NeedsGrow(signature, opened.Bytes), err
+	signature, err := filesystem.Probe(ctx, s.config.Command, device)
+	return err == nil && !filesystem.NeedsGrow(signature, bytes), err
 }
 
 // at returns the stage record of a volume that is staged or published at a path, else fault.NotFound.

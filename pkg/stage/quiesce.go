@@ -26,6 +26,9 @@ const freezeLimit = 5 * time.Second
 // doesn't come to rest in 5 s, it is none) only has its log replayed when the copy is mounted. take runs in
 // any case.
 func (s *Stager) Quiesce(ctx context.Context, id string, take func(context.Context) error) error {
+	if ctx.Err() != nil {
+		return take(ctx) // the process is about to end: whoever thaws would be gone
+	}
 	f, err := s.freezable(step.WithVolume(ctx, id), id)
 	if err != nil {
 		logger(ctx).Info("A volume is copied while its file system is at work", "volume", id, "reason", err.Error())
@@ -86,7 +89,37 @@ func (s *Stager) freezable(ctx context.Context, id string) (*freezing, error) {
 		return nil, err
 	}
 	f.release = release
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.freezings[f] = true
+	f.tooLate.Store(s.closed)
 	return f, nil
+}
+
+// ThawAll thaws what Quiesce has frozen, and keeps it from freezing anything from then on: it is for a process that
+// ends. It waits 5 s at most for a file system that doesn't answer.
+func (s *Stager) ThawAll() {
+	var all []*freezing
+	s.mu.Lock()
+	s.closed = true
+	for f := range s.freezings {
+		f.tooLate.Store(true)
+		all = append(all, f)
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, f := range all {
+			f.thaw()
+		}
+	}()
+	patience := time.NewTimer(s.config.freezeLimit())
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	}
 }
 
 func (s *Stager) noteFreeze(ctx context.Context, id string) (*freezing, error) {
@@ -130,6 +163,9 @@ func (f *freezing) freeze() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.tooLate.Load() { // meanwhile
+		return nil
+	}
 	err := f.filesystem.Freeze(f.ctx)
 	f.frozen = err == nil
 	return err
@@ -154,7 +190,7 @@ func (f *freezing) thaw() bool {
 // start.
 func (f *freezing) end() {
 	defer f.release()
-	defer f.filesystem.Close()
+	defer f.forget()
 	if !f.thaw() {
 		return
 	}
@@ -162,6 +198,16 @@ func (f *freezing) end() {
 	if err := f.stager.records.save(f.ctx, f.record); err != nil {
 		logger(f.ctx).Error(err, "A stage record still says that the file system is frozen", "volume", f.record.ID)
 	}
+}
+
+// forget lets go of the file system.
+func (f *freezing) forget() {
+	f.stager.mu.Lock()
+	delete(f.stager.freezings, f)
+	f.stager.mu.Unlock()
+	f.mu.Lock() // whoever thaws it has ended
+	defer f.mu.Unlock()
+	f.filesystem.Close()
 }
 
 // thaw ends a freeze during which the process died.

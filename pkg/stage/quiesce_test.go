@@ -202,3 +202,30 @@ func TestAFreezeThatDiedIsThawedAtTheNextStart(t *testing.T) {
 		t.Error("it is frozen still")
 	}
 }
+
+func TestAProcessThatEndsLeavesNothingFrozen(t *testing.T) {
+	r := newRig(t)
+	r.volume("v", v1alpha1.Filesystem)
+	r.must(r.Stage(t.Context(), r.request("v", v1alpha1.Filesystem)))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.must(r.Quiesce(ended, "v", func(context.Context) error {
+		if frozen(t, r.path("v")) {
+			t.Error("it was frozen after the end")
+		}
+		return nil
+	}))
+	r.must(r.Quiesce(t.Context(), "v", func(context.Context) error {
+		r.ThawAll()
+		return <-writes(filepath.Join(r.path("v"), "f"))
+	}))
+	r.must(r.Quiesce(t.Context(), "v", func(context.Context) error {
+		if frozen(t, r.path("v")) {
+			t.Error("it was frozen when the stager was closed")
+		}
+		return nil
+	}))
+	if rec, err := r.records.load("v"); err != nil || rec.Frozen {
+		t.Errorf("the stage record is %+v, %v", rec, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
@@ -177,7 +178,16 @@ func (s *Stager) stagedAlready(ctx context.Context, old, want *record) (bool, er
 	if err != nil || p.Corrupted {
 		return false, err
 	}
-	return s.owns(ctx, old, old.Path, p)
+	ours, err := s.owns(ctx, old, old.Path, p)
+	if !ours || err != nil || old.Device == "" {
+		return ours, err
+	}
+	// A process that died behind its mount had not grown it.
+	bytes, err := blockdev.Size(old.Device)
+	if err != nil {
+		return false, err
+	}
+	return true, s.fill(ctx, old, bytes)
 }
 
 // forget undoes a staging of an earlier boot, or of an earlier volume of the same ID.
@@ -257,8 +267,11 @@ func (s *Stager) reach(ctx context.Context, v *v1alpha1.DatastoreVolume, r *reco
 
 func (s *Stager) mount(ctx context.Context, v *v1alpha1.DatastoreVolume, r *record, opened datastore.Opened) error {
 	there, err := s.vacant(ctx, r)
-	if there || err != nil {
+	if err != nil {
 		return err
+	}
+	if there {
+		return s.fill(ctx, r, opened.Bytes)
 	}
 	signature, err := s.verify(ctx, opened, v.Spec.Filesystem)
 	if err != nil {
@@ -289,11 +302,10 @@ func (s *Stager) mount(ctx context.Context, v *v1alpha1.DatastoreVolume, r *reco
 	if err := s.config.Mounter.Mount(ctx, opened.Device, r.Path, r.Filesystem, options); err != nil {
 		return err
 	}
-	if !grow || !growMounted {
+	if !grow {
 		return nil
 	}
-	_, _, err = filesystem.Grow(ctx, r.Path, t, opened.Bytes)
-	return err
+	return s.fill(ctx, r, opened.Bytes)
 }
 
 // verify looks whether a device bears the file system that the worker made on it. A device that cannot be

@@ -16,6 +16,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
@@ -301,5 +302,40 @@ func TestUnpublishOfAnUnknownVolumeTouchesNothing(t *testing.T) {
 	r.must(r.Unpublish(t.Context(), "v", theirs)) // what a reboot left of a target
 	if _, err := os.Stat(theirs); !os.IsNotExist(err) {
 		t.Errorf("the leftover is still there: %v", err)
+	}
+}
+
+// A volume that is larger than its file system (a restore, an expansion while it was not in use) is grown by the staging
+// after one that died before it had.
+func TestAGrowthThatDiedIsDoneByTheNextStaging(t *testing.T) {
+	for _, fs := range []string{"ext4", "xfs", "btrfs"} {
+		t.Run(fs, func(t *testing.T) {
+			r := newRig(t)
+			v := r.volume("v", v1alpha1.Filesystem, func(s *v1alpha1.DatastoreVolumeSpec) {
+				s.Filesystem.Type, s.Size = fs, v1alpha1.Bytes(320*mib)
+			})
+			larger := datastore.FromRecord(v)
+			larger.Bytes = 640 * mib
+			_, err := r.pool.Expand(t.Context(), larger)
+			r.must(err)
+			q := r.request("v", v1alpha1.Filesystem)
+			func() {
+				defer func() { _ = recover() }()
+				_ = r.Stage(step.WithHook(t.Context(), func(_, what string) {
+					if strings.HasPrefix(what, "grow ") {
+						panic("died")
+					}
+				}), q)
+				t.Error("it was not grown")
+			}()
+			r.restart("boot-1")
+			r.must(r.Reconcile(t.Context()))
+			for range 2 {
+				r.must(r.Stage(t.Context(), q))
+				if s, err := r.Stats(t.Context(), "v", q.Path); err != nil || s.TotalBytes < 500*mib {
+					t.Errorf("its user sees %d bytes, %v", s.TotalBytes, err)
+				}
+			}
+		})
 	}
 }

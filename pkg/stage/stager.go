@@ -51,6 +51,9 @@ type Stager struct {
 	busy map[string]bool
 	// looking are the volumes whose health somebody looks at.
 	looking map[string]bool
+	// freezings are the file systems that are frozen or about to be; closed tells that none is to be frozen any more.
+	freezings map[*freezing]bool
+	closed    bool
 }
 
 const dirMode = 0o700
@@ -61,11 +64,14 @@ func New(ctx context.Context, c Config) (*Stager, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, "open the folder of stage records", c.Dir)
 	}
-	return &Stager{config: c, records: records{root}, busy: map[string]bool{}, looking: map[string]bool{}}, nil
+	return &Stager{config: c, records: records{root}, busy: map[string]bool{}, looking: map[string]bool{}, freezings: map[*freezing]bool{}}, nil
 }
 
-// Close lets go of the folder of stage records. What is staged stays staged.
-func (s *Stager) Close() { s.records.root.Close() }
+// Close is ThawAll, and lets go of the folder of stage records. What is staged stays staged.
+func (s *Stager) Close() {
+	s.ThawAll()
+	s.records.root.Close()
+}
 
 // hold makes the caller the only one that works on a volume.
 func (s *Stager) hold(id string) (release func(), err error) {
