@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
@@ -89,6 +90,9 @@ func problems(v *v1alpha1.DatastoreVolume, pools map[poolKey]reported) []v1alpha
 	case !ok:
 		add(v1alpha1.Problem{Status: inaccessible, Reason: "PoolNotReported", Message: fmt.Sprintf(
 			"host %q reports no pool of datastore %q; is the driver running there?", v.Spec.Worker.Host, v.Spec.Datastore)})
+	case pool.Health == v1alpha1.Unavailable && len(v.Status.Nodes) > 0 && isInactive(pool.PoolStatus):
+		add(v1alpha1.Problem{Status: degraded, Reason: "DatastoreInactive", Message: fmt.Sprintf(
+			"datastore %q is switched off (spec.state): who has the volume mounted keeps it, and nothing else can be done with it", v.Spec.Datastore)})
 	case pool.Health == v1alpha1.Unavailable:
 		add(v1alpha1.Problem{Status: inaccessible, Reason: "PoolUnavailable", Message: fmt.Sprintf(
 			"datastore %q on host %q is unavailable: %s", v.Spec.Datastore, v.Spec.Worker.Host, findings(pool.PoolStatus))})
@@ -108,6 +112,11 @@ func problems(v *v1alpha1.DatastoreVolume, pools map[poolKey]reported) []v1alpha
 		add(v1alpha1.Problem{Status: severity(f), Reason: "WorkFailed", Message: f.Message + " (" + f.Reason + "; it is tried again)"})
 	}
 	return out
+}
+
+// isInactive tells whether a pool can't be used only since its administrator has switched it off.
+func isInactive(p v1alpha1.PoolStatus) bool {
+	return slices.ContainsFunc(p.Findings, func(f v1alpha1.Finding) bool { return f.Reason == datastore.ReasonInactive })
 }
 
 // wantsWork tells whether a record says something that is not yet true.

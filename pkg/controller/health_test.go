@@ -20,6 +20,13 @@ func (r *rig) finds(t *testing.T, id string, set func(*v1alpha1.WorkerStatus)) {
 	}
 }
 
+func (r *rig) switchOff(t *testing.T) {
+	t.Helper()
+	r.pool(t, "large", func(p *v1alpha1.PoolStatus) {
+		p.Health, p.Findings = v1alpha1.Unavailable, []v1alpha1.Finding{{Reason: "Inactive", Message: "set spec.state"}}
+	})
+}
+
 func TestHealth(t *testing.T) {
 	orphan := func(o v1alpha1.Orphan) func(*testing.T, *rig) {
 		return func(t *testing.T, r *rig) {
@@ -49,6 +56,16 @@ func TestHealth(t *testing.T) {
 				p.Orphans = []v1alpha1.Orphan{{Kind: v1alpha1.NoStorage, Name: "v"}} // of an earlier look
 			})
 		}, "INACCESSIBLE/PoolUnavailable", "mount /srv/large"},
+		"its datastore is switched off": {func(t *testing.T, r *rig) { r.switchOff(t) }, "INACCESSIBLE/PoolUnavailable", "spec.state"},
+		"its datastore is switched off while it is mounted": {func(t *testing.T, r *rig) {
+			r.switchOff(t)
+			if _, err := store.ChangeStatus(t.Context(), r.store.Volumes, "v", func(v *v1alpha1.DatastoreVolume) error {
+				v.Status.Nodes = map[string]v1alpha1.NodeStatus{node: {}}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}, "DEGRADED/DatastoreInactive", "spec.state"},
 		"its host reports no pool": {func(t *testing.T, r *rig) {
 			if _, err := store.ChangeStatus(t.Context(), r.store.Hosts, node, func(h *v1alpha1.DatastoreHost) error {
 				h.Status.Pools = nil

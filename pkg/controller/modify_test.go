@@ -51,7 +51,13 @@ func TestModifyChangesWhatIsNamedAndNothingElse(t *testing.T) {
 	if again.UID != v.UID || again.Spec.OnDelete != v1alpha1.DeleteData {
 		t.Errorf("the repeat made or changed a volume: %+v", again.Spec)
 	}
-	q.Mutable = map[string]string{"onDelete": "delete"}
+	for _, now := range []map[string]string{nil, {"onDelete": "delete"}, {"wipe": "none", "onDelete": "delete"}} {
+		q.Mutable = now // what it has by now
+		if again := r.create(t, q); again.UID != v.UID {
+			t.Errorf("%v made another volume", now)
+		}
+	}
+	q.Mutable = map[string]string{"onDelete": "archive"}
 	_, err := r.Create(t.Context(), q)
 	want(t, err, fault.Exists, "mutable parameters")
 }

@@ -72,11 +72,11 @@ func sameFilesystem(v *v1alpha1.DatastoreVolume, q CreateRequest) bool {
 	return v.Spec.Filesystem.Type == cmp.Or(asked, string(filesystem.Ext4))
 }
 
-// sameMutable compares with what a volume was made with. A record that was recovered from its mark does not know that:
-// there what holds now must be the same.
+// sameMutable tells whether a volume has what is asked for: it was made with just that, or has each value that is named
+// now (CSI specification, CreateVolume: "compatible with the specified ... mutable_parameters").
 func sameMutable(v *v1alpha1.DatastoreVolume, asked map[string]string) bool {
-	if len(v.Spec.MutableParameters) > 0 || len(asked) == 0 {
-		return maps.Equal(v.Spec.MutableParameters, asked)
+	if maps.Equal(v.Spec.MutableParameters, asked) {
+		return true
 	}
 	m, err := parseMutable(asked)
 	return err == nil && m.hold(v)
