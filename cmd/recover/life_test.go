@@ -175,7 +175,8 @@ func TestALostStateIsRecoveredAndLifeGoesOn(t *testing.T) {
 		retained := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in(), Mutable: map[string]string{"onDelete": "retain"}})
 		archived := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in(), Mutable: map[string]string{"onDelete": "archive"}})
 		must(t, inOrder(ctx, retained.Create, retained.Delete, archived.Create, archived.Delete))
-		kept := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in()})
+		kept := r.Volume(t, harness.Claim{Bytes: mib, Block: true, Parameters: in(
+			"csi.storage.k8s.io/pvc/name", "data", "csi.storage.k8s.io/pvc/namespace", "team")})
 		must(t, kept.Create(ctx))
 		_, err = r.ControllerModifyVolume(ctx, &csi.ControllerModifyVolumeRequest{
 			VolumeId: kept.ID, MutableParameters: map[string]string{"onDelete": "retain"},

@@ -8,7 +8,6 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
-	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 )
 
@@ -94,30 +93,6 @@ func judge(f datastore.Found, on, clusterID string) (verdict, string) {
 		return unclear, "its mark " + lacks
 	}
 	return restore, messages(f.Problems)
-}
-
-// incomplete says what a mark lacks to make a record of it.
-func incomplete(f datastore.Found) string {
-	v := f.Volume
-	id := controller.VolumeID(v.Name)
-	if v.Snapshot {
-		id = controller.SnapshotID(v.Name)
-	}
-	switch {
-	case id != v.ID:
-		return fmt.Sprintf("says name %q, which makes it %s and not %s", v.Name, id, v.ID)
-	case v.UID == "":
-		return "names no UID"
-	case v.Bytes <= 0:
-		return "names no size"
-	case v.Access != v1alpha1.Filesystem && v.Access != v1alpha1.Block:
-		return fmt.Sprintf("names access %q, which is not known", v.Access)
-	case v.Format != v1alpha1.FormatImage && v.Format != v1alpha1.FormatSubdirectory:
-		return fmt.Sprintf("names format %q, which is not known", v.Format)
-	case v.Snapshot && (f.Source == nil || f.Source.ID == ""):
-		return "names no source, which every snapshot has"
-	}
-	return ""
 }
 
 // compete decides on something that could be recovered, beside other marks and records of its name.

@@ -13,6 +13,7 @@ func found(alter ...func(*datastore.Found)) datastore.Found {
 	f := datastore.Found{
 		Volume: datastore.Volume{
 			ID: "v", Name: "v", UID: "11111111", ClusterID: "red", Bytes: 1, Access: v1alpha1.Block, Format: v1alpha1.FormatImage,
+			Provisioning: v1alpha1.Thin, Modes: []string{"SINGLE_NODE_WRITER"}, Labels: map[string]string{"datastore-csi.io/pvc.name": "data"},
 		},
 		State: datastore.FoundWhole, Location: "volumes/v-11111111", Datastore: "fast",
 	}
@@ -39,7 +40,7 @@ func in(state datastore.FoundState, reasons ...string) func(*datastore.Found) {
 
 func TestAPlanTakesWhatIsOursAndClear(t *testing.T) {
 	snapshot := func(f *datastore.Found) {
-		f.Volume.Snapshot, f.Source = true, &datastore.Volume{ID: "source"}
+		f.Volume.Snapshot, f.Source = true, &datastore.Volume{ID: "source", UID: "22222222"}
 	}
 	for name, c := range map[string]struct {
 		looks   []parts.Look
@@ -102,6 +103,44 @@ func TestAPlanTakesWhatIsOursAndClear(t *testing.T) {
 			}
 			if len(plan) > 0 && !strings.Contains(plan[len(plan)-1].why, c.why) {
 				t.Errorf("why: %q", plan[len(plan)-1].why)
+			}
+		})
+	}
+}
+
+func TestAMarkThatNoRecordCanSayIsUnclear(t *testing.T) {
+	mounted := func(fsType, id string) func(*datastore.Found) {
+		return func(f *datastore.Found) {
+			f.Volume.Access, f.Volume.Filesystem = v1alpha1.Filesystem, &v1alpha1.FilesystemSpec{Type: fsType, UUID: id}
+		}
+	}
+	const id = "8b0a1f0e-0f5e-4d0c-9d55-0123456789ab"
+	if lacks := incomplete(found(mounted("xfs", id))); lacks != "" {
+		t.Errorf("a good one: %s", lacks)
+	}
+	for name, c := range map[string]struct {
+		alter func(*datastore.Found)
+		why   string
+	}{
+		"provisioning":            {func(f *datastore.Found) { f.Volume.Provisioning = "Weird" }, "provisioning"},
+		"quota":                   {func(f *datastore.Found) { f.Volume.Quota = "Weird" }, "quota"},
+		"onDelete":                {func(f *datastore.Found) { f.Volume.OnDelete = "Weird" }, "onDelete"},
+		"wipe":                    {func(f *datastore.Found) { f.Volume.Wipe = "Weird" }, "wipe"},
+		"access mode":             {func(f *datastore.Found) { f.Volume.Modes = []string{"EVIL"} }, "EVIL"},
+		"label":                   {func(f *datastore.Found) { f.Volume.Labels = map[string]string{"a b": "c"} }, "a b"},
+		"label's value":           {func(f *datastore.Found) { f.Volume.Labels = map[string]string{"a": "c\n"} }, "label"},
+		"file system":             {mounted("../x", id), "../x"},
+		"file system's UUID":      {mounted("xfs", "-L x"), "-L x"},
+		"no file system":          {func(f *datastore.Found) { f.Volume.Access = v1alpha1.Filesystem }, "file system"},
+		"file system of raw":      {func(f *datastore.Found) { f.Volume.Filesystem = &v1alpha1.FilesystemSpec{Type: "xfs", UUID: id} }, "don't have"},
+		"source":                  {func(f *datastore.Found) { f.Source = &datastore.Volume{ID: "../x", UID: "2"} }, "source"},
+		"source without UID":      {func(f *datastore.Found) { f.Source = &datastore.Volume{ID: "x"} }, "UID"},
+		"snapshot's source":       {func(f *datastore.Found) { f.Source = &datastore.Volume{ID: "../x", UID: "2", Snapshot: true} }, "source"},
+		"snapshot without source": {func(f *datastore.Found) { f.Volume.Snapshot = true }, "source"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if lacks := incomplete(found(c.alter)); !strings.Contains(lacks, c.why) {
+				t.Errorf("%q", lacks)
 			}
 		})
 	}
