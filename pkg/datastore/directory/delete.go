@@ -43,6 +43,10 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume, d datastore.Dispo
 	if err := b.release(ctx, root, dir); err != nil {
 		return err
 	}
+	// Told first: once it is out of its place, nobody may look.
+	if bytes, err := b.allocated(root, dir, m); err == nil {
+		p.usage.leave(bytes)
+	}
 	return p.dispose(ctx, root, v, m, d)
 }
 

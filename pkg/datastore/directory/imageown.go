@@ -77,7 +77,7 @@ func (b *images) own(ctx context.Context, root *file.Root, all []entry) (int64, 
 			sum += bytes
 			continue
 		case len(group) == 1 && b.measured.known[name] == nil:
-			sum += group[0].image.Allocated
+			sum += group[0].allocated
 			continue
 		}
 		f := b.measured.known[name]
@@ -101,9 +101,9 @@ func (b *images) own(ctx context.Context, root *file.Root, all []entry) (int64, 
 func newFamily(group []entry, union int64, ok bool, at time.Time, took time.Duration) *family {
 	f := &family{union: union, members: map[string]member{}, at: at, took: took}
 	for _, e := range group {
-		f.members[e.dir] = member{e.image.Allocated, e.image.Modified}
+		f.members[e.dir] = member{e.allocated, e.modified}
 		if !ok {
-			f.union = max(f.union, e.image.Allocated)
+			f.union = max(f.union, e.allocated)
 		}
 	}
 	return f
@@ -122,7 +122,7 @@ func (f *family) due(group []entry, now time.Time) bool {
 		return since >= max(changedEvery, rest)
 	}
 	for _, e := range group {
-		if !f.members[e.dir].modified.Equal(e.image.Modified) {
+		if !f.members[e.dir].modified.Equal(e.modified) {
 			return since >= max(writtenEvery, rest)
 		}
 	}
@@ -146,7 +146,7 @@ func (f *family) pending(group []entry) bool {
 func (f *family) bytes(group []entry) int64 {
 	var most int64
 	for _, e := range group {
-		most = max(most, e.image.Allocated) // no image shares with itself
+		most = max(most, e.allocated) // no image shares with itself
 	}
 	if f == nil {
 		return most
@@ -157,7 +157,7 @@ func (f *family) bytes(group []entry) int64 {
 	}
 	for _, e := range group {
 		if _, ok := f.members[e.dir]; ok {
-			sum += e.image.Allocated
+			sum += e.allocated
 		}
 	}
 	return max(sum, most)

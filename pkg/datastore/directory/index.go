@@ -21,8 +21,10 @@ type entry struct {
 	// family is what those have in common that may share blocks: the first digits of a UID. Two families that have
 	// the same ones are measured as one. "" is half a copy, which may share blocks with anybody.
 	family string
-	// image is the volume's; for other formats it is empty.
-	image file.Info
+	// allocated is what the volume's image takes, in bytes, and modified when it was written to last; other formats
+	// have none.
+	allocated int64
+	modified  time.Time
 }
 
 // index remembers of each mark what Status needs of it, so that no mark is read twice. It may be used by many calls.
@@ -96,7 +98,7 @@ func (p *pool) count(root *file.Root, all map[v1alpha1.VolumeFormat][]entry, par
 	}
 	format := v1alpha1.FormatSubdirectory
 	if image.Links > 0 && image.Mode.IsRegular() {
-		format, e.image = v1alpha1.FormatImage, image
+		format, e.allocated, e.modified = v1alpha1.FormatImage, image.Allocated, image.Modified
 	}
 	all[format] = append(all[format], e)
 }

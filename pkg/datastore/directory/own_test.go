@@ -152,6 +152,37 @@ func TestOwnLeavesOutWhatIsPromisedToNobody(t *testing.T) {
 	}
 }
 
+// Many volumes are not looked at each time; what is taken out of use meanwhile is known all the same.
+func TestOwnOfManyVolumesBetweenTwoLooks(t *testing.T) {
+	path := memory(t, gib)
+	c, watch := config(t, path), &clock{time.Now()}
+	c.Tools.Now = func() time.Time { return watch.now }
+	p := open(t, c)
+	for i := range 1001 {
+		create(t, p, thin(fmt.Sprintf("pvc-%d", i), mib))
+	}
+	v := thick("pvc-thick", 64*mib)
+	create(t, p, v)
+	others := func() int64 {
+		s, err := p.Status(t.Context())
+		must(t, err)
+		return s.Used - s.Own
+	}
+	was := others()
+	put(t, string(pattern(8*mib)), path, "volumes", "pvc-written") // nobody looks: taken for the pool's own
+	if got := others(); got != was {
+		t.Errorf("others have %d, had %d", got, was)
+	}
+	must(t, p.Delete(t.Context(), v, datastore.Disposal{}))
+	if got := others(); got < was+64*mib {
+		t.Errorf("a volume in the trash is promised again: others have %d, had %d", got, was)
+	}
+	watch.pass(time.Second)
+	if got := others(); got < was+72*mib || got > was+73*mib {
+		t.Errorf("others have %d, had %d", got, was)
+	}
+}
+
 // BenchmarkStatusOfFamilies measures a pool of many volumes, each with a snapshot and a copy.
 func BenchmarkStatusOfFamilies(b *testing.B) {
 	path := disk(b, "xfs", 2*gib)

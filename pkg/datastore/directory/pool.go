@@ -21,6 +21,7 @@ type pool struct {
 	bodies       map[v1alpha1.VolumeFormat]body
 
 	index index
+	usage usage
 
 	// reclaiming holds the call of Reclaim that runs.
 	reclaiming chan struct{}

@@ -27,11 +27,7 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 		return datastore.Status{}, err
 	}
 	defer root.Close()
-	own, err := p.ownBytes(ctx, root)
-	if err != nil {
-		return datastore.Status{}, err
-	}
-	fs, err := root.Filesystem()
+	own, fs, err := p.measure(ctx, root)
 	if err != nil {
 		return datastore.Status{}, err
 	}
@@ -40,7 +36,7 @@ func (p *pool) status(ctx context.Context) (datastore.Status, error) {
 	// and what can still be, as df(1) counts its share in use.
 	used := fs.Total - fs.Free
 	return datastore.Status{
-		UUID: p.marker.Pool, Host: p.marker.Host, Total: used + free(fs), Used: used, Free: free(fs), Own: min(own, used),
+		UUID: p.marker.Pool, Host: p.marker.Host, Total: used + free(fs), Used: used, Free: free(fs), Own: own,
 		Degraded: fs.ReadOnly, Features: features, Findings: findings,
 	}, nil
 }
@@ -67,23 +63,6 @@ func (p *pool) features(ctx context.Context, root *file.Root, fs file.Filesystem
 	}
 	slices.Sort(features)
 	return features, append(out, more...)
-}
-
-// ownBytes adds up what volumes and snapshots take, also those that are being made.
-func (p *pool) ownBytes(ctx context.Context, root *file.Root) (int64, error) {
-	all, err := p.scan(ctx, root)
-	if err != nil {
-		return 0, err
-	}
-	var sum int64
-	for format, b := range p.bodies {
-		bytes, err := b.own(ctx, root, all[format])
-		if err != nil {
-			return 0, err
-		}
-		sum += bytes
-	}
-	return sum, nil
 }
 
 // fewInodes is when a file system is short of files: under one percent, or this many.
