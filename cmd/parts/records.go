@@ -42,9 +42,6 @@ func OpenState(ctx context.Context, dir, hostName, clusterID string) (*State, er
 		Owner: embedded.Owner{Host: hostName, MachineID: machine.ID}, ClusterID: clusterID,
 		Now: time.Now, NewUID: uuid.NewString,
 	})
-	if fault.Is(err, fault.DataLoss) {
-		err = fault.New(fault.DataLoss, "%w. Or move it away: the volumes' marks say the same, and `datastore-csi recover` makes it anew of them", err)
-	}
 	if err != nil {
 		return nil, err
 	}

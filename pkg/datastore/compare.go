@@ -148,7 +148,8 @@ func (f Found) promise() int64 {
 type Audit struct {
 	// Orphans, sorted by name.
 	Orphans []v1alpha1.Orphan
-	// Promised are the bytes that what has no record, or is unclear, takes of the pool's promises.
+	// Promised are the bytes that what has no record takes of the pool's promises. What is unclear is not the pool's
+	// own, so its bytes are taken already.
 	Promised int64
 	Findings []v1alpha1.Finding
 }
@@ -166,7 +167,6 @@ func (c Comparison) Audit() Audit {
 		})
 	}
 	for _, f := range c.Unclear {
-		out.Promised += f.Allocated
 		out.Orphans = append(out.Orphans, v1alpha1.Orphan{
 			Kind: v1alpha1.Unclear, Name: f.Volume.ID, Location: f.Location, Size: v1alpha1.Bytes(f.Allocated), Snapshot: f.Volume.Snapshot,
 			Message: firstMessage(f.Problems),
