@@ -109,7 +109,7 @@ func (c *caller) burst(ctx context.Context, o *object, random *rand.Rand) error 
 		c.calls++
 		disturbed := c.reaper.disturbed(epoch, f.err)
 		calls[i].lost = excused(status.Code(f.err)) && (disturbed || o.open() || c.copied(o))
-		c.note(o, f.move, f.err, disturbed)
+		c.note(o, f.move, f.err, disturbed, true) // the order is chance
 		if calls[i].lost {
 			lost, o.pending = true, &calls[i].request
 		}

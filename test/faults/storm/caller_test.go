@@ -3,6 +3,7 @@ package storm
 import (
 	"context"
 	"fmt"
+	"hash"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
@@ -29,6 +30,8 @@ type caller struct {
 	last                *deed
 	lost                bool // the last call has no answer
 	trace               []string
+	// digest is of all calls and their codes: equal for storms that went alike.
+	digest hash.Hash64
 }
 
 // deed is a request of which the caller may think again.
@@ -46,7 +49,10 @@ func (c *caller) notef(format string, args ...any) {
 	}
 }
 
-func (c *caller) note(o *object, m move, err error, disturbed bool) {
+func (c *caller) note(o *object, m move, err error, disturbed, lost bool) {
+	if !lost { // how often a call is made again until it has an answer depends on the machine
+		_, _ = fmt.Fprintln(c.digest, o.name, m.name, status.Code(err)) // a hash doesn't fail
+	}
 	answer := status.Code(err).String()
 	if err != nil {
 		answer += ": " + status.Convert(err).Message()

@@ -9,6 +9,7 @@
 // the machine looks as before.
 //
 //	TEST_STORM_SEED=N        the same storm again; the seed is printed at the start and with a failure
-//	TEST_STORM_CALLERS=1     one caller, and deaths at counted changes only: the same seed is the same storm to the last call
-//	TEST_STORM_OPS=5000      calls on each row; default 1500 (while there is time), 5000 for TEST_CRASH_POINTS=all
+//	TEST_STORM_CALLERS=1     one caller, and deaths at counted changes of its calls only: the same seed is the same storm, as
+//	                         the digest that is printed tells
+//	TEST_STORM_OPS=5000      calls on each row; default 1500 (while there is time), 20000 for TEST_CRASH_POINTS=all
 package storm

@@ -89,7 +89,7 @@ func (c *caller) judge(o *object, q request, m move, before worlds, err error, d
 	lost := excused(code) && (disturbed || o.open())
 	// While a copy of it may be under way, its source can be busy.
 	lost = lost || (c.copied(o) && (excused(code) || code == codes.FailedPrecondition))
-	c.note(o, m, err, disturbed)
+	c.note(o, m, err, disturbed, lost)
 	c.lost = lost
 	switch {
 	case lost:

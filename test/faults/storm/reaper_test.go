@@ -30,7 +30,6 @@ type reaper struct {
 	// real one, which is killed when the time has come.
 	library, shipped []string // program, environment
 	random           *rand.Rand
-	counted          bool // deaths at counted points only
 	deaths, tools    int
 
 	mu    sync.Mutex
@@ -38,10 +37,10 @@ type reaper struct {
 	up    chan struct{} // closed while the driver serves
 }
 
-func newReaper(d *crash.Driver, shipped string, random *rand.Rand, counted bool) *reaper {
+func newReaper(d *crash.Driver, shipped string, random *rand.Rand) *reaper {
 	r := &reaper{
 		driver: d, shipped: []string{shipped}, library: append([]string{d.Program}, d.Env...),
-		random: random, counted: counted, up: make(chan struct{}),
+		random: random, up: make(chan struct{}),
 	}
 	return r
 }
@@ -144,10 +143,10 @@ func (r *reaper) calm(ctx context.Context) error {
 func (r *reaper) rage(ctx context.Context) error {
 	for ctx.Err() == nil {
 		program, at, after := r.library, 1+r.random.IntN(60), time.Duration(0)
-		if !r.counted && r.random.IntN(2) == 0 {
+		if r.random.IntN(2) == 0 {
 			program, at, after = r.shipped, 0, time.Duration(5+r.random.IntN(300))*time.Millisecond
 		}
-		hunt := !r.counted && r.random.IntN(3) == 0
+		hunt := r.random.IntN(3) == 0
 		if r.driver.Running() && at > 0 && r.driver.Program == program[0] {
 			if err := r.driver.Arm(at); err != nil && r.driver.Running() {
 				return fmt.Errorf("tell the driver when to die: %w", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -51,6 +52,7 @@ func full() bool { return os.Getenv("TEST_CRASH_POINTS") == "all" }
 
 func TestAStormOfCallsWhileTheDriverAndItsToolsAreKilled(t *testing.T) {
 	seed := uint64(number("TEST_STORM_SEED", rand.IntN(1_000_000)))
+	fmt.Printf("storm: TEST_STORM_SEED=%d\n", seed)
 	for i, row := range rows.All() {
 		t.Run(row.Name(), func(t *testing.T) {
 			t.Parallel()
@@ -59,6 +61,9 @@ func TestAStormOfCallsWhileTheDriverAndItsToolsAreKilled(t *testing.T) {
 			err := s.storm(t.Context())
 			line := fmt.Sprintf("storm: %s, seed %d, %d callers: %d calls, %d deaths, %d tools killed, %d looks at everything, %v",
 				row.Name(), seed, len(s.callers), s.calls(), s.reaper.deaths, s.reaper.tools, s.looks, time.Since(begin).Round(time.Second))
+			if len(s.callers) == 1 {
+				line += fmt.Sprintf(", digest %x", s.callers[0].digest.Sum(nil))
+			}
 			fmt.Println(line)
 			if err != nil {
 				s.report(t)
@@ -95,7 +100,7 @@ func newSite(t *testing.T, row rows.Row, seed, turn uint64) *site {
 	t.Helper()
 	ops, callers := 1500, number("TEST_STORM_CALLERS", 4)
 	if full() {
-		ops = 5000
+		ops = 20_000
 	}
 	s := &site{
 		storage: row.Setup(t), ops: number("TEST_STORM_OPS", ops),
@@ -104,12 +109,12 @@ func newSite(t *testing.T, row rows.Row, seed, turn uint64) *site {
 	document := s.storage.Datastore(pool).With(400, "capacity", "overcommitPercent")
 	s.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{document}, Metrics: true})
 	dir := harness.Dir(t)
-	s.reaper = newReaper(s.driver, harness.Binary(t), rand.New(rand.NewPCG(seed, turn)), callers == 1)
+	s.reaper = newReaper(s.driver, harness.Binary(t), rand.New(rand.NewPCG(seed, turn)))
 	s.camera = s.storage.Camera()
 	s.camera.Under = append(s.camera.Under, dir)
 	s.camera.Files = append(s.camera.Files, s.driver.StageRecords(), dir)
 	for n := range callers {
-		c := &caller{site: s, number: n, dir: filepath.Join(dir, strconv.Itoa(n)), random: rand.New(rand.NewPCG(seed, turn<<32|uint64(n+1)))}
+		c := &caller{site: s, number: n, digest: fnv.New64a(), dir: filepath.Join(dir, strconv.Itoa(n)), random: rand.New(rand.NewPCG(seed, turn<<32|uint64(n+1)))}
 		for i := range volumesEach + 1 { // one more for what is restored for a look
 			for _, folder := range []string{"staging", "pod"} {
 				if err := os.MkdirAll(filepath.Join(c.dir, strconv.Itoa(i), folder), 0o750); err != nil {
@@ -187,6 +192,9 @@ func (s *site) each(ctx context.Context, do func(context.Context, *caller) error
 
 // round lets all callers call while the reaper kills.
 func (s *site) round(ctx context.Context) error {
+	if len(s.callers) == 1 {
+		return s.countedRound(ctx)
+	}
 	raging, stop := context.WithCancel(ctx)
 	reaped := make(chan error, 1)
 	go func() { reaped <- s.reaper.rage(raging) }()
@@ -200,6 +208,29 @@ func (s *site) round(ctx context.Context) error {
 	})
 	stop()
 	return errors.Join(err, <-reaped)
+}
+
+// countedRound lets one caller call, and the driver die in some of the steps, at a change that is counted from the step's begin: so that the
+// same numbers drawn are the same storm.
+func (s *site) countedRound(ctx context.Context) error {
+	c := s.callers[0]
+	for range callsEach {
+		if s.reaper.random.IntN(6) == 0 {
+			if err := s.driver.Arm(1 + s.reaper.random.IntN(16)); err != nil {
+				return err
+			}
+		}
+		if err := c.step(ctx); err != nil {
+			return err
+		}
+		if !s.driver.Running() {
+			s.reaper.deaths++
+		}
+		if err := s.reaper.calm(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // look settles everything, and compares the driver with the model.
