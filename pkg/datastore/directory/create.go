@@ -68,22 +68,21 @@ func (p *pool) recall(v datastore.Volume) (datastore.Made, error) {
 		return datastore.Made{}, err
 	}
 	defer root.Close()
-	made, err := remembered(root, v)
-	if err != nil || v.Snapshot {
-		return made, err
-	}
 	b, dir, m, err := p.marked(root, v)
 	if err != nil {
 		return datastore.Made{}, err
 	}
-	if err := counted(root, m); err != nil {
-		return datastore.Made{}, err
+	made := m.made(dir)
+	if !v.Snapshot {
+		if err := counted(root, m); err != nil {
+			return datastore.Made{}, err
+		}
+		// What is gone takes nothing, and is for List to tell.
+		if made.Promised, err = b.allocated(root, dir, m); err != nil && !foreign(err) {
+			return datastore.Made{}, err
+		}
 	}
-	made.Promised, err = b.allocated(root, dir, m)
-	if foreign(err) { // its bytes are gone, which is for List to say
-		return made, nil
-	}
-	return made, err
+	return made, root.Sync(path.Dir(dir))
 }
 
 // remembered is what the mark of a volume says that is there.
