@@ -91,7 +91,7 @@ func wantNoProjects(t *testing.T, path string) {
 	top, err := os.Open(path)
 	must(t, err)
 	defer top.Close()
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
 		id, ok, err := quota.Next(top, 1)
 		must(t, err)
 		if !ok {
