@@ -127,6 +127,11 @@ func TestModifyWaitsForTheMark(t *testing.T) {
 	want(t, r.Modify(t.Context(), "v", map[string]string{"onDelete": "delete"}), fault.Unavailable, "the disk is out")
 	failing.Store(false)
 	r.look(t, "v")
+	if _, err := store.Wait(t.Context(), r.store.Volumes, "v", func(v *v1alpha1.DatastoreVolume) (bool, error) {
+		return v.Status.Worker.Marked.OnDelete == v1alpha1.DeleteData, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.Modify(t.Context(), "v", map[string]string{"onDelete": "delete"}); err != nil {
 		t.Errorf("repeated when the disk is back: %v", err)
 	}
