@@ -72,6 +72,31 @@ func doc(name string, more ...string) string {
 		name, name, strings.Join(more, ""))
 }
 
+func TestADatastoreStaysForItsSnapshots(t *testing.T) {
+	r := newFileRig(t, doc("a")+doc("b"))
+	if err := r.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.store.Snapshots.Create(t.Context(), &v1alpha1.DatastoreSnapshot{
+		ObjectMeta: metav1.ObjectMeta{Name: "s"}, Spec: v1alpha1.DatastoreSnapshotSpec{Datastore: "a"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write(t, doc("b"))
+	r.reload(t.Context())
+	if got := r.names(t); got != "aCordon b" {
+		t.Errorf("with a snapshot there is %q", got)
+	}
+	if err := r.store.Snapshots.Delete(t.Context(), "s", ""); err != nil {
+		t.Fatal(err)
+	}
+	r.sweep(t.Context())
+	if got := r.names(t); got != "b" {
+		t.Errorf("without it there is %q", got)
+	}
+}
+
 func TestTheFirstFileStartsWhatIsValid(t *testing.T) {
 	r := newFileRig(t, doc("a")+doc("b", "  unheard: of\n")+doc("c"))
 	if err := r.start(t.Context()); err != nil {
@@ -164,7 +189,7 @@ func TestTheFileIsReloadedWhateverElseHappensInItsFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.write(t, doc("a")+doc("b")) // between the first reading and the watch
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	done := make(chan error, 1)
 	go func() { done <- r.watch(ctx) }()
 	noise := make(chan struct{})

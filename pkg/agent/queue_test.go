@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-const soon = 10 * time.Second
+const soon = time.Minute
 
 func receive[T any](t *testing.T, c <-chan T, what string) T {
 	t.Helper()
@@ -132,6 +132,18 @@ func TestFailedWorkComesAgainByItself(t *testing.T) {
 }
 
 func TestAddEndsABackOff(t *testing.T) {
+	// The next try would come after 1.6 s or more. A busy machine may be late once, not each time.
+	for range 5 {
+		if took := tryAfterAdd(t); took < time.Second {
+			return
+		}
+	}
+	t.Error("Add waits for the back-off")
+}
+
+// tryAfterAdd is how long it takes until a key that is in back-off is tried after it was added again.
+func tryAfterAdd(t *testing.T) time.Duration {
+	t.Helper()
 	runs := make(chan struct{}, 10)
 	fail := atomic.Bool{}
 	fail.Store(true)
@@ -142,18 +154,16 @@ func TestAddEndsABackOff(t *testing.T) {
 		}
 		return nil
 	})
+	defer stop(t, q)
 	q.Add("pool", "volume")
-	for range 5 { // the next delay is 1.6 s or more
+	for range 5 {
 		receive(t, runs, "try")
 	}
 	fail.Store(false)
 	began := time.Now()
 	q.Add("pool", "volume")
 	receive(t, runs, "try after Add")
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("Add waited %s for the back-off", took)
-	}
-	stop(t, q)
+	return time.Since(began)
 }
 
 func TestStopLeavesWorkThatHangsBehind(t *testing.T) {

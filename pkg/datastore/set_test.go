@@ -86,7 +86,7 @@ func described(name string, alter ...func(*v1alpha1.Datastore)) *v1alpha1.Datast
 // reported waits until a pool's status is as wanted.
 func (r *rig) reported(t *testing.T, name, what string, wanted func(v1alpha1.PoolStatus) bool) v1alpha1.PoolStatus {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		s := r.Statuses()[name]
 		if wanted(s) {

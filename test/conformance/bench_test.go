@@ -23,7 +23,7 @@ const (
 	pool = "pool"
 	// settleLimit is how long a driver may take for what it does after its answer, and for noticing that storage broke or is
 	// whole again.
-	settleLimit = 40 * time.Second
+	settleLimit = 2 * time.Minute
 )
 
 // bench is a driver with one datastore.

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// brokenLimit is the deadline of calls to a datastore that doesn't answer; lateness what a call may take longer.
+	// brokenLimit is the deadline of calls to a datastore that doesn't answer; lateness what a call may take longer on a machine that
+	// is busy. What hangs does so for ever.
 	brokenLimit = 3 * time.Second
-	lateness    = time.Second
+	lateness    = 30 * time.Second
 )
 
 // ten is a driver with the storage under test as the datastore "pool" and nine others that work.
@@ -59,18 +60,18 @@ func pace(t *testing.T, b bench, datastores []string) time.Duration {
 // undisturbed checks that the healthy datastores work at the speed that they had.
 func undisturbed(t *testing.T, b bench, datastores []string, normal time.Duration) {
 	t.Helper()
-	if now := pace(t, b, datastores); now > 2*normal+5*time.Second {
+	if now := pace(t, b, datastores); now > 5*normal+lateness {
 		t.Errorf("with one datastore broken the other nine take %v, %v without", now, normal)
 	}
-	if err := b.Ready(withLimit(t, brokenLimit)); err != nil {
+	if err := b.Ready(withLimit(t, lateness)); err != nil {
 		t.Errorf("with one datastore broken the driver is not ready: %v", err)
 	}
 	for _, name := range datastores {
-		if n, err := b.Available(withLimit(t, brokenLimit), name); err != nil || n <= 0 {
+		if n, err := b.Available(withLimit(t, lateness), name); err != nil || n <= 0 {
 			t.Errorf("with one datastore broken %s has %d bytes, %v", name, n, err)
 		}
 	}
-	if _, err := b.Listed(withLimit(t, brokenLimit)); err != nil {
+	if _, err := b.Listed(withLimit(t, lateness)); err != nil {
 		t.Errorf("with one datastore broken the volumes can't be listed: %v", err)
 	}
 }

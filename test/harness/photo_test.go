@@ -62,7 +62,7 @@ func TestAPhotoShowsEachChangeOfTheMachine(t *testing.T) {
 		if err := c.undo(); err != nil {
 			t.Fatal(err)
 		}
-		if err := camera.Settles(t.Context(), before, time.Second); err != nil {
+		if err := camera.Settles(t.Context(), before, time.Minute); err != nil {
 			t.Errorf("%s undone: %v", c.name, err)
 		}
 	}

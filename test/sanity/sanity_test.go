@@ -81,7 +81,7 @@ func testSanity(t *testing.T, storage rows.Row, inThisProcess, trees bool, s sui
 		t.Fatal(err)
 	}
 	runInChild(t, s)
-	if err := camera.Settles(t.Context(), before, 10*time.Second); err != nil {
+	if err := camera.Settles(t.Context(), before, time.Minute); err != nil {
 		t.Errorf("after the last spec: %v", err)
 	}
 	checkReport(t, s)

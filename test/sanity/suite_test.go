@@ -28,7 +28,7 @@ const (
 	attachLimit   = 4
 
 	// endWithin bounds the end of the driver after the last spec.
-	endWithin = 30 * time.Second
+	endWithin = 2 * time.Minute
 
 	// ginkgoInterrupts is a goroutine that Ginkgo keeps until the process ends.
 	ginkgoInterrupts = "github.com/onsi/ginkgo/v2/internal/interrupt_handler.(*InterruptHandler).registerForInterrupts.func2"

@@ -56,11 +56,11 @@ func TestExitCodeAndOutputPassThrough(t *testing.T) {
 
 func TestTimeLimitKillsTheMachine(t *testing.T) {
 	start := time.Now()
-	got := vm(t, t.TempDir(), nil, "-name", "limited", "-time", "4s", "/bin/sleep", "60")
+	got := vm(t, t.TempDir(), nil, "-name", "limited", "-time", "4s", "/bin/sleep", "1000")
 	if got.code != 124 || !strings.Contains(got.stderr, "time limit reached, machine killed after 4s") {
 		t.Errorf("got %+v, want exit code 124 and the reason", got)
 	}
-	if took := time.Since(start); took > 30*time.Second {
+	if took := time.Since(start); took > 5*time.Minute {
 		t.Errorf("it took %s", took)
 	}
 	if left := processes(t, "limited"); len(left) > 0 {

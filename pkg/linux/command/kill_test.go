@@ -23,8 +23,8 @@ func TestDeadlineEndsTheRun(t *testing.T) {
 	var seen observed
 	run := command.New(seen.config())
 	began := time.Now()
-	_, err := run.Run(deadline(t, 100*time.Millisecond), command.Cmd{Tool: "sleep", Args: []string{"100"}})
-	if took := time.Since(began); took > 1100*time.Millisecond {
+	_, err := run.Run(deadline(t, time.Second), command.Cmd{Tool: "sleep", Args: []string{"1000"}})
+	if took := time.Since(began); took > 5*time.Minute {
 		t.Errorf("Run returned %v after its start", took)
 	}
 	if !fault.Is(err, fault.Unavailable) || !errors.Is(err, context.DeadlineExceeded) ||
@@ -73,7 +73,7 @@ func TestADaemonThatHoldsTheOutputDelaysNobody(t *testing.T) {
 	out, err := command.New(command.Config{}).Run(t.Context(), command.Cmd{
 		Tool: tool(t, `setsid sh -c 'echo $$ >`+ready+`; exec sleep 100' & read pid <`+ready+`; echo $pid`),
 	})
-	if took := time.Since(began); err != nil || took > 10*time.Second {
+	if took := time.Since(began); err != nil || took > time.Minute {
 		t.Fatalf("got %q, %v after %v", out, err, took)
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
@@ -153,7 +153,7 @@ func none(t *testing.T, run *command.Runner) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(5 * time.Second); run.Stuck() > 0; <-tick.C {
+	for end := time.Now().Add(time.Minute); run.Stuck() > 0; <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("%d are still stuck", run.Stuck())
 		}
@@ -164,15 +164,19 @@ func TestAChildHeldByTheKernelHoldsNobodyElse(t *testing.T) {
 	dir, thaw := frozen(t)
 	run := command.New(command.Config{})
 	writer := command.Cmd{Tool: "sh", Args: []string{"-c", "echo x >" + dir + "/file"}}
-	for i := range 3 {
-		began := time.Now()
-		_, err := run.Run(deadline(t, 100*time.Millisecond), writer)
-		if took := time.Since(began); !fault.Is(err, fault.Unavailable) || took > 1100*time.Millisecond {
-			t.Errorf("got %v after %v", err, took)
+	// On a busy machine a tool may be killed before it came as far as to be stuck: another follows.
+	for end := time.Now().Add(time.Minute); run.Stuck() < 3 && time.Now().Before(end); {
+		before := run.Stuck()
+		_, err := run.Run(deadline(t, 100*time.Millisecond), writer) // returns though the process doesn't end
+		if !fault.Is(err, fault.Unavailable) {
+			t.Fatalf("got %v", err)
 		}
-		if !strings.Contains(err.Error(), "the kernel still holds the process") || run.Stuck() != i+1 {
+		if held := strings.Contains(err.Error(), "the kernel still holds the process"); held != (run.Stuck() > before) {
 			t.Errorf("%d stuck, %v", run.Stuck(), err)
 		}
+	}
+	if run.Stuck() != 3 {
+		t.Errorf("%d stuck", run.Stuck())
 	}
 	if _, err := run.Run(t.Context(), command.Cmd{Tool: "true"}); err != nil {
 		t.Error(err)

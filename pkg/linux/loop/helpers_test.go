@@ -148,7 +148,7 @@ func devices(t testing.TB, f *os.File) []int {
 // one open while it was detached: then it goes when that program closes it.
 func gone(t testing.TB, f *os.File) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for len(devices(t, f)) > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("devices %v still back the image", devices(t, f))
