@@ -88,7 +88,7 @@ func TestALinkPlantedInAVolumesPlaceIsNotFollowed(t *testing.T) {
 				_, err = v.Expand(ctx, v.Size+100*mib)
 				refused(t, "expand through a link", err, notThisOne())
 				must(t, v.Detach(ctx))
-				short, cancel := context.WithTimeout(ctx, harness.CallLimit/3)
+				short, cancel := context.WithTimeout(ctx, brokenLimit)
 				err = v.Delete(short)
 				cancel()
 				if err == nil && whole {

@@ -15,7 +15,7 @@ import (
 )
 
 // endWithin is how long the driver may take to end.
-const endWithin = 15 * time.Second
+const endWithin = time.Minute
 
 // driver is the driver's binary as a process. It is started and ended several times, on the same state.
 type driver struct {

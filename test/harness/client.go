@@ -17,7 +17,7 @@ import (
 )
 
 // CallLimit is how long a call may take that was given no deadline of its own.
-const CallLimit = 30 * time.Second
+const CallLimit = time.Minute
 
 // slow is what a call takes that is worth a look when a test failed.
 const slow = 5 * time.Second
