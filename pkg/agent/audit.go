@@ -69,11 +69,13 @@ func (a *Agent) awaitAudit(ctx context.Context, name string) error {
 	a.mu.Lock()
 	known := a.known[name]
 	a.mu.Unlock()
-	if known {
+	first := a.audited(name)
+	if known || closed(first) {
 		return nil
 	}
+	a.AuditSoon(name) // the last try may have found no pool
 	select {
-	case <-a.audited(name):
+	case <-first:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
