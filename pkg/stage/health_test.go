@@ -201,8 +201,8 @@ func TestADeviceThatDoesNotAnswerHoldsNobody(t *testing.T) {
 			t.Fatalf("%+v, %v", problems, err)
 		}
 	}
-	if len(looks) != 1 {
-		t.Errorf("%d looks were begun", len(looks))
+	if <-looks; len(looks) > 0 {
+		t.Error("a second look was begun")
 	}
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
