@@ -32,7 +32,7 @@ func (r *raw) log() []byte {
 		binary.LittleEndian.PutUint64(super[8*i:], n)
 	}
 	binary.LittleEndian.PutUint32(super[24:], testSector)
-	return append(super, r.body...)
+	return slices.Concat(super, r.body)
 }
 
 // memory is a device.
