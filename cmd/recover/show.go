@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -45,8 +46,17 @@ func show(out io.Writer, looks []parts.Look, plan []entry, applied bool) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(out, summary(counts, applied))
+	_, err := fmt.Fprintln(out, summary(counts, applied)+partial(looks))
 	return err
+}
+
+// partial warns of what could not be looked at: a mark names its cluster, not its pool.
+func partial(looks []parts.Look) string {
+	if !slices.ContainsFunc(looks, func(l parts.Look) bool { return l.Err != nil }) {
+		return ""
+	}
+	return "\nNot every datastore could be looked at. Where a volume's folder was copied from one to another, the original may be there: " +
+		"bring it back before --apply."
 }
 
 // judgePool is the word for a datastore of which nothing is recovered.
