@@ -8,8 +8,10 @@
 // what was left open, and all that the driver lists, counts and holds must be what the model says; in the end all is deleted, and
 // the machine looks as before.
 //
-//	TEST_STORM_SEED=N        the same storm again; the seed is printed at the start and with a failure
-//	TEST_STORM_CALLERS=1     one caller, and deaths at counted changes of its calls only: the same seed is the same storm, as
-//	                         the digest that is printed tells
-//	TEST_STORM_OPS=5000      calls on each row; default 1500 (while there is time), 20000 for TEST_CRASH_POINTS=all
+//	TEST_STORM_SEED=N        the same calls again; the seed is printed at the start and with a failure
+//	TEST_STORM_OPS=5000      so many calls on each row
+//
+// A storm of one caller, in which deaths come at counted changes of its calls, is the same to the last answer when its seed is; the digest
+// that is printed tells. Of callers at once each makes the same calls again. Each day has the same storms, without those whose
+// outcome is chance; TEST_CRASH_POINTS=all has long ones of a new seed, and all of them at once.
 package storm
