@@ -248,7 +248,7 @@ func (r *rig) run(t *testing.T) {
 		Types: []datastore.Type{{Name: "memory", New: func(_ context.Context, c datastore.Config) (datastore.Pool, error) {
 			return r.pools[c.Datastore.Name], nil
 		}}},
-		Host: host, Interval: time.Minute, Patience: 5 * time.Second, Tools: datastore.Tools{Now: time.Now},
+		Host: host, Interval: time.Minute, Patience: time.Minute, Tools: datastore.Tools{Now: time.Now},
 	})
 	config := r.config
 	config.Set, r.statuses = set, set.Statuses

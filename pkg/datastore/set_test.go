@@ -54,6 +54,12 @@ type rig struct {
 
 func newRig(t *testing.T, names ...string) *rig {
 	t.Helper()
+	return newRigWith(t, time.Minute, names...)
+}
+
+// newRigWith is newRig with a patience for pools that don't answer.
+func newRigWith(t *testing.T, patience time.Duration, names ...string) *rig {
+	t.Helper()
 	r := &rig{pools: map[string]*double{}, opened: map[string]int{}}
 	for _, name := range names {
 		r.pools[name] = &double{status: Status{UUID: "uuid-" + name, Total: 1000, Free: 1000}}
@@ -65,7 +71,7 @@ func newRig(t *testing.T, names ...string) *rig {
 			r.opened[c.Datastore.Name]++
 			return r.pools[c.Datastore.Name], r.refuse
 		}}},
-		Host: "node-1", Interval: time.Hour, Patience: 200 * time.Millisecond, Tools: Tools{Now: time.Now},
+		Host: "node-1", Interval: time.Hour, Patience: patience, Tools: Tools{Now: time.Now},
 	})
 	t.Cleanup(func() {
 		r.Close(context.Background())
@@ -121,11 +127,12 @@ func TestAPoolIsOpenedMeasuredAndHandedOut(t *testing.T) {
 }
 
 func TestAPoolThatHangsDelaysNoOtherAndComesBack(t *testing.T) {
-	r := newRig(t, "a", "b")
+	r := newRigWith(t, 200*time.Millisecond, "a", "b")
 	hang := make(chan struct{})
 	r.pools["a"].hang = hang
 	r.Apply(t.Context(), described("a"), "")
 	r.Apply(t.Context(), described("b"), "")
+	r.reported(t, "b", "healthy", health(v1alpha1.Healthy))
 	if _, err := r.Pool(t.Context(), "b"); err != nil {
 		t.Error(err)
 	}
