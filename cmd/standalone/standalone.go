@@ -107,6 +107,7 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 	})
 	s.controller = controller.New(controller.Config{
 		ClusterID: s.db.ClusterID(), Store: s.store, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
+		Wake: s.agent.Wake,
 	})
 	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid}
 	return nil

@@ -88,6 +88,17 @@ func (q *Queue) add(name, key string) {
 	}
 }
 
+// Wake ends the back-off of a key, in whatever groups it waits.
+func (q *Queue) Wake(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for name, g := range q.groups {
+		if i := g.keys[key]; i != nil && i.timer != nil {
+			q.add(name, key)
+		}
+	}
+}
+
 // drain works until its group has nothing left.
 func (q *Queue) drain(name string, g *group) {
 	for {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -131,18 +132,47 @@ func TestFailedWorkComesAgainByItself(t *testing.T) {
 	}
 }
 
-func TestAddEndsABackOff(t *testing.T) {
-	// The next try would come after 1.6 s or more. A busy machine may be late once, not each time.
-	for range 5 {
-		if took := tryAfterAdd(t); took < time.Second {
-			return
-		}
+func TestAddAndWakeEndABackOff(t *testing.T) {
+	for name, again := range map[string]func(*Queue){
+		"Add":  func(q *Queue) { q.Add("pool", "volume") },
+		"Wake": func(q *Queue) { q.Wake("volume") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			// The next try would come after 1.6 s or more. A busy machine may be late once, not each time.
+			for range 5 {
+				if took := tryAfter(t, again); took < time.Second {
+					return
+				}
+			}
+			t.Error("it waits for the back-off")
+		})
 	}
-	t.Error("Add waits for the back-off")
 }
 
-// tryAfterAdd is how long it takes until a key that is in back-off is tried after it was added again.
-func tryAfterAdd(t *testing.T) time.Duration {
+func TestWakeTakesUpNothingElse(t *testing.T) {
+	q := NewQueue(t.Context(), 1, func(context.Context, string) error {
+		t.Error("it was worked on")
+		return nil
+	})
+	q.Wake("volume")
+	stop(t, q)
+	if q.Length() != 0 {
+		t.Errorf("%d keys wait", q.Length())
+	}
+}
+
+// backsOff waits until a key waits for its next try.
+func (q *Queue) backsOff(key string) {
+	for waits := false; !waits; runtime.Gosched() {
+		q.mu.Lock()
+		i := q.groups["pool"].keys[key]
+		waits = i != nil && i.timer != nil
+		q.mu.Unlock()
+	}
+}
+
+// tryAfter is how long it takes until a key that is in back-off is tried after something was done about it.
+func tryAfter(t *testing.T, again func(*Queue)) time.Duration {
 	t.Helper()
 	runs := make(chan struct{}, 10)
 	fail := atomic.Bool{}
@@ -159,10 +189,11 @@ func tryAfterAdd(t *testing.T) time.Duration {
 	for range 5 {
 		receive(t, runs, "try")
 	}
+	q.backsOff("volume")
 	fail.Store(false)
 	began := time.Now()
-	q.Add("pool", "volume")
-	receive(t, runs, "try after Add")
+	again(q)
+	receive(t, runs, "try after that")
 	return time.Since(began)
 }
 

@@ -28,6 +28,9 @@ func (a *Agent) group(s *subject) string {
 	return s.on
 }
 
+// Wake has failed work on a volume or snapshot tried again now. Only work that waits for its next try is woken.
+func (a *Agent) Wake(key string) { a.queue.Wake(key) }
+
 // reclaimSoon has what was deleted on a datastore wiped and freed.
 func (a *Agent) reclaimSoon(name string) { a.queue.Add(name+reclaimGroup, reclaimPrefix+name) }
 

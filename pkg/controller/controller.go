@@ -23,6 +23,9 @@ type Config struct {
 	Types     []datastore.Type
 	Now       func() time.Time
 	NewUUID   func() string
+	// Wake has a worker in this process try failed work on a volume or snapshot again now, by its key
+	// (datastore.Volume.Key), rather than after its back-off. It may be nil.
+	Wake func(key string)
 	// Hook stands in the context of the controller's own loops; nil in the shipped binary.
 	Hook step.Hook
 }

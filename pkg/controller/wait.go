@@ -21,6 +21,7 @@ const (
 
 // await waits for a volume's worker; see awaitWorker.
 func (c *Controller) await(ctx context.Context, r *v1alpha1.DatastoreVolume, done func(*v1alpha1.DatastoreVolume) (bool, error)) (*v1alpha1.DatastoreVolume, error) {
+	c.wake(volumeKey(r.Name), r.Status.Worker)
 	return awaitWorker(ctx, c.config.Store.Volumes, r.Name, func(v *v1alpha1.DatastoreVolume) (*v1alpha1.Failure, bool, error) {
 		if v == nil || v.UID != r.UID {
 			return nil, false, fault.New(fault.NotFound, "volume %q is gone", r.Name)
@@ -32,6 +33,7 @@ func (c *Controller) await(ctx context.Context, r *v1alpha1.DatastoreVolume, don
 
 // awaitSnapshot is await for a snapshot.
 func (c *Controller) awaitSnapshot(ctx context.Context, r *v1alpha1.DatastoreSnapshot, done func(*v1alpha1.DatastoreSnapshot) (bool, error)) (*v1alpha1.DatastoreSnapshot, error) {
+	c.wake(snapshotKey(r.Name), r.Status.Worker)
 	return awaitWorker(ctx, c.config.Store.Snapshots, r.Name, func(s *v1alpha1.DatastoreSnapshot) (*v1alpha1.Failure, bool, error) {
 		if s == nil || s.UID != r.UID {
 			return nil, false, fault.New(fault.NotFound, "snapshot %q is gone", r.Name)
@@ -39,6 +41,13 @@ func (c *Controller) awaitSnapshot(ctx context.Context, r *v1alpha1.DatastoreSna
 		ok, err := done(s)
 		return s.Status.Worker.Failure, ok, err
 	})
+}
+
+// wake has work that failed before tried again for a caller who waits for it: the cause may be gone.
+func (c *Controller) wake(key string, w v1alpha1.WorkerStatus) {
+	if w.Failure != nil && c.config.Wake != nil {
+		c.config.Wake(key)
+	}
 }
 
 // awaitWorker waits until look is satisfied with a record, of which it also says why the worker failed last.
