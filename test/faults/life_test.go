@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/test/faults/crash"
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 const (
@@ -26,8 +28,12 @@ const (
 // life is one volume's, with a driver that may die at any time.
 type life struct {
 	*crash.Driver
-	volume *harness.Volume
-	data   harness.Data
+	storage rows.Storage
+	plot    plot
+	volume  *harness.Volume
+	data    harness.Data
+	// restored and cloned are copies of the volume, in the plot that has them.
+	restored, cloned *harness.Volume
 	// deaths counts how often the driver died, duringLeave whether it was while the volume was taken down.
 	deaths  int
 	leaving bool
@@ -38,34 +44,7 @@ type life struct {
 
 // run lives the life to its end.
 func (l *life) run(ctx context.Context) error {
-	v := l.volume
-	grown := int64(0)
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"create", v.Create},
-		{"attach", v.Attach},
-		{"stage", v.Stage},
-		{"publish", v.Publish},
-		{"write", l.write},
-		{"expand", func(ctx context.Context) error {
-			if grown == 0 {
-				grown = v.Size + 64*mib
-			}
-			_, err := v.Expand(ctx, grown)
-			return err
-		}},
-		{"expand on the node", l.expandOnNode},
-		{"read", l.read},
-		{"begin to leave", func(context.Context) error { l.leaving = true; return nil }},
-		{"unpublish", v.Unpublish},
-		{"unstage", v.Unstage},
-		{"detach", v.Detach},
-		{"read again", l.readAgain},
-		{"delete", v.Delete},
-	}
-	for _, s := range steps {
+	for _, s := range l.plot(l) {
 		if err := l.call(ctx, s.do); err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -142,41 +121,6 @@ func (l *life) revive(ctx context.Context) error {
 	return nil
 }
 
-func (l *life) write(context.Context) error {
-	if l.volume.Block {
-		return l.data.WriteDevice(l.volume.Target, 0)
-	}
-	return l.data.WriteFile(filepath.Join(l.volume.Target, "data"))
-}
-
-func (l *life) read(context.Context) error {
-	if l.volume.Block {
-		return l.data.CheckDevice(l.volume.Target, 0)
-	}
-	return l.data.CheckFile(filepath.Join(l.volume.Target, "data"))
-}
-
-func (l *life) expandOnNode(ctx context.Context) error {
-	if !l.volume.Block && !harness.GrowsMounted(l.volume.Filesystem) {
-		return nil // this machine can't; in User-Mode Linux it is a point
-	}
-	return l.volume.NodeExpand(ctx, l.volume.Size)
-}
-
-// readAgain brings the volume up once more where the driver died while it was taken down.
-func (l *life) readAgain(ctx context.Context) error {
-	if !l.again {
-		return nil
-	}
-	v := l.volume
-	for _, do := range []func(context.Context) error{v.Attach, v.Stage, v.Publish, l.read, v.Unpublish, v.Unstage, v.Detach} {
-		if err := do(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // settle waits until the driver did what it does after its answers, reviving it where it dies of that.
 func (l *life) settle(ctx context.Context, camera harness.Camera, before harness.Photo) error {
 	return harness.Eventually(ctx, repeatLimit, func() error {
@@ -194,17 +138,26 @@ func (l *life) settle(ctx context.Context, camera harness.Camera, before harness
 		if err == nil && len(listed) > 0 {
 			err = fmt.Errorf("after the life there are volumes: %v", listed)
 		}
-		return err
+		snapshots, listErr := l.ListedSnapshots(ctx)
+		if listErr == nil && len(snapshots) > 0 {
+			listErr = fmt.Errorf("after the life there are snapshots: %v", snapshots)
+		}
+		return errors.Join(err, listErr)
 	})
 }
 
 // newLife prepares a life in a folder that is used by one life after another.
-func newLife(t testing.TB, c *crash.Driver, dir string, claim harness.Claim) *life {
+func newLife(t testing.TB, c *crash.Driver, s rows.Storage, dir string, k kind) *life {
 	t.Helper()
-	claim.Name = harness.NewName()
-	v, err := harness.NewVolume(c.Client, c.Host, dir, claim)
-	if err != nil {
-		t.Fatal(err)
+	l := &life{Driver: c, storage: s, plot: k.plot}
+	for name, v := range map[string]**harness.Volume{"": &l.volume, "restored": &l.restored, "cloned": &l.cloned} {
+		claim := k.claim
+		claim.Name = harness.NewName()
+		var err error
+		if *v, err = harness.NewVolume(c.Client, c.Host, filepath.Join(dir, name), claim); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return &life{Driver: c, volume: v, data: harness.Data{Seed: claim.Name, Bytes: mib}}
+	l.data = harness.Data{Seed: l.volume.Name, Bytes: mib}
+	return l
 }

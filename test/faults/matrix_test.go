@@ -40,33 +40,58 @@ func onlyPoint() int {
 // all tells whether all points are to be tried.
 func all() bool { return os.Getenv(pointsVariable) == "all" }
 
-// third is which of the points are tried where every third is.
-func third() int {
-	if n, err := strconv.Atoi(os.Getenv(offsetVariable)); err == nil {
-		return n % 3
+// offset is which of the points are tried where only each n-th is: others every day.
+func offset(n int) int {
+	if at, err := strconv.Atoi(os.Getenv(offsetVariable)); err == nil {
+		return at % n
 	}
-	return time.Now().YearDay() % 3
+	return time.Now().YearDay() % n
 }
 
 // kind is a kind of volume in the matrix.
 type kind struct {
 	name  string
 	claim harness.Claim
+	plot  plot
 	// every is how many points are skipped for one that is tried, on the rows named by their ending; other rows are for
 	// the full matrix only.
 	every map[string]int
 }
 
 func kinds() []kind {
-	thin, thick := map[string]string{"datastore": pool}, map[string]string{"datastore": pool, "provisioning": "thick"}
 	least := rows.Filesystems()
-	return []kind{
-		{"ext4", harness.Claim{Filesystem: "ext4", Bytes: least["ext4"], Parameters: thin}, map[string]int{"directory-ext4": 1}},
-		{"xfs", harness.Claim{Filesystem: "xfs", Bytes: least["xfs"], Parameters: thin}, map[string]int{"directory-xfs": 3}},
-		{"btrfs", harness.Claim{Filesystem: "btrfs", Bytes: least["btrfs"], Parameters: thin}, map[string]int{"directory-btrfs": 3}},
-		{"raw block", harness.Claim{Block: true, Bytes: 16 * mib, Parameters: thin}, map[string]int{"directory-xfs": 3}},
-		{"ext4, thick", harness.Claim{Filesystem: "ext4", Bytes: least["ext4"], Parameters: thick}, map[string]int{"directory-btrfs": 3}},
+	in := func(others ...string) map[string]string {
+		p := map[string]string{"datastore": pool}
+		for i := 0; i+1 < len(others); i += 2 {
+			p[others[i]] = others[i+1]
+		}
+		return p
 	}
+	of := func(fs string, others ...string) harness.Claim {
+		return harness.Claim{Filesystem: fs, Bytes: least[fs], Parameters: in(others...)}
+	}
+	raw := harness.Claim{Block: true, Bytes: 16 * mib, Parameters: in()}
+	tree := harness.Claim{Bytes: 16 * mib, Parameters: in("format", "subdirectory", "quota", "none")}
+	return []kind{
+		{"ext4", of("ext4"), whole, map[string]int{"directory-ext4": 1}},
+		{"xfs", of("xfs"), whole, map[string]int{"directory-xfs": 3}},
+		{"btrfs", of("btrfs"), whole, map[string]int{"directory-btrfs": 3}},
+		{"raw block", raw, whole, map[string]int{"directory-xfs": 3}},
+		{"ext4, thick", of("ext4", "provisioning", "thick"), whole, map[string]int{"directory-btrfs": 3}},
+		{"sub-directory", tree, whole, map[string]int{"directory-ext4": 4, "directory-btrfs": 4}},
+		{"copies of ext4", of("ext4"), copied, map[string]int{"directory-ext4": 6}},
+		{"copies of xfs", of("xfs"), copied, map[string]int{"directory-xfs": 8}},
+		{"copies of btrfs", of("btrfs"), copied, map[string]int{"directory-btrfs": 8}},
+		{"copies of thick raw block", thick(raw), copied, nil},
+		{"archived", raw, archived, map[string]int{"directory-ext4": 4}},
+		{"archived sub-directory", tree, archived, nil},
+	}
+}
+
+// thick is the same claim with all its space taken at once.
+func thick(c harness.Claim) harness.Claim {
+	c.Parameters = map[string]string{"datastore": pool, "provisioning": "thick"}
+	return c
 }
 
 // tally is what the matrix prints in the end.
@@ -112,9 +137,10 @@ type matrix struct {
 	sum   *tally
 	every int
 
-	driver *crash.Driver
-	camera harness.Camera
-	dir    string // of the lives
+	driver  *crash.Driver
+	storage rows.Storage
+	camera  harness.Camera
+	dir     string // of the lives
 }
 
 func (m *matrix) run(t *testing.T) {
@@ -123,7 +149,7 @@ func (m *matrix) run(t *testing.T) {
 	if err := m.driver.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m.dir = harness.Dir(t)
+	m.storage, m.dir = s, harness.Dir(t)
 	m.camera = s.Camera()
 	m.camera.Under = append(m.camera.Under, m.dir)
 	m.camera.Files = append(m.camera.Files, m.driver.StageRecords(), m.dir)
@@ -150,11 +176,7 @@ func (m *matrix) run(t *testing.T) {
 
 // crashes tries the points.
 func (m *matrix) crashes(t *testing.T, points int) (tried, died, missed int) {
-	first, every := 1, m.every
-	if every > 1 {
-		first = 1 + third()
-	}
-	for k := first; k <= points; k += every {
+	for k := 1 + offset(m.every); k <= points; k += m.every {
 		if only := onlyPoint(); only > 0 && k != only {
 			continue
 		}
@@ -185,7 +207,7 @@ func (m *matrix) crashes(t *testing.T, points int) (tried, died, missed int) {
 func (m *matrix) live(t *testing.T, at, again int) (n int, names string, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*repeatLimit)
 	defer cancel()
-	l := newLife(t, m.driver, m.dir, m.kind.claim)
+	l := newLife(t, m.driver, m.storage, m.dir, m.kind)
 	l.dieAgain = again
 	before, err := m.camera.Take()
 	if err != nil {
@@ -224,19 +246,38 @@ func (m *matrix) recover(t *testing.T) bool {
 		t.Errorf("start after a failed life: %v", err)
 		return false
 	}
-	listed, err := m.driver.Listed(t.Context())
-	if err != nil {
-		t.Error(err)
+	if err := m.clear(t.Context()); err != nil {
+		t.Errorf("clear away: %v", err)
 		return false
 	}
+	return true
+}
+
+// clear ends all volumes and snapshots of a life that failed.
+func (m *matrix) clear(ctx context.Context) error {
+	listed, err := m.driver.Listed(ctx)
+	if err != nil {
+		return err
+	}
 	for id := range listed {
-		v := harness.Volume{Client: m.driver.Client, ID: id, Host: m.driver.Host, Staging: filepath.Join(m.dir, "staging"), Target: filepath.Join(m.dir, "pod", "target")}
-		for _, undo := range []func(context.Context) error{v.Unpublish, v.Unstage, v.Detach, v.Delete} {
-			if err := harness.Retry(t.Context(), undo); err != nil {
-				t.Errorf("clear away %s: %v", id, err)
-				return false
+		for _, name := range []string{"", "restored", "cloned"} { // whose folder it was staged in is not known
+			dir := filepath.Join(m.dir, name)
+			v := harness.Volume{Client: m.driver.Client, ID: id, Host: m.driver.Host, Staging: filepath.Join(dir, "staging"), Target: filepath.Join(dir, "pod", "target")}
+			for _, undo := range []func(context.Context) error{v.Unpublish, v.Unstage, v.Detach, v.Delete} {
+				err = harness.Retry(ctx, undo)
+			}
+			if err == nil {
+				break
 			}
 		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", id, err)
+		}
 	}
-	return true
+	snapshots, err := m.driver.ListedSnapshots(ctx)
+	for id := range snapshots {
+		s := harness.Snapshot{Client: m.driver.Client, ID: id}
+		err = errors.Join(err, harness.Retry(ctx, s.Delete))
+	}
+	return err
 }

@@ -67,6 +67,19 @@ func (s directoryStorage) Volumes() ([]string, error) { return s.in("volumes") }
 
 func (s directoryStorage) Archived() ([]string, error) { return s.in("archived") }
 
+func (s directoryStorage) TakeFromArchive(name string) error {
+	kept, err := s.Archived()
+	if err != nil {
+		return err
+	}
+	for _, k := range kept {
+		if strings.Contains(k, name) {
+			return os.RemoveAll(filepath.Join(s.Path, "archived", k))
+		}
+	}
+	return fmt.Errorf("nothing of %s is among the archived %v", name, kept)
+}
+
 func (s directoryStorage) in(folder string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(s.Path, folder))
 	if errors.Is(err, os.ErrNotExist) {

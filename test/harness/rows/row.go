@@ -40,6 +40,8 @@ type Storage interface {
 	// when they were deleted.
 	Volumes() ([]string, error)
 	Archived() ([]string, error)
+	// TakeFromArchive removes what was kept of the volume of that CSI name; that there is none is an error.
+	TakeFromArchive(name string) error
 	// Content is the path of the file or device that holds a volume's bytes, and Allocated what of it takes space.
 	Content(id string) (string, error)
 	Allocated(id string) (int64, error)
