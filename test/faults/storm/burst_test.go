@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -94,13 +95,14 @@ func (c *caller) burst(ctx context.Context, o *object, random *rand.Rand) error 
 		calls = append(calls, flying{request: q, move: q.move()})
 	}
 	o.inherit()
-	done := make(chan struct{})
+	var all errgroup.Group
+	if len(c.callers) == 1 { // whose storm must not depend on who comes first
+		all.SetLimit(1)
+	}
 	for i := range calls {
-		go func() { calls[i].err = calls[i].request.call(ctx); done <- struct{}{} }()
+		all.Go(func() error { calls[i].err = calls[i].request.call(ctx); return nil })
 	}
-	for range calls {
-		<-done
-	}
+	_ = all.Wait() // each call keeps its own error
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

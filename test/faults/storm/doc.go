@@ -11,7 +11,8 @@
 //	TEST_STORM_SEED=N        the same calls again; the seed is printed at the start and with a failure
 //	TEST_STORM_OPS=5000      so many calls on each row
 //
-// A storm of one caller, in which deaths come at counted changes of its calls, is the same to the last answer when its seed is; the digest
-// that is printed tells. Of callers at once each makes the same calls again. Each day has the same storms, without those whose
-// outcome is chance; TEST_CRASH_POINTS=all has long ones of a new seed, and all of them at once.
+// A storm of one caller, in which deaths come at counted changes of its calls, is the same when its seed is, but for what a driver does
+// behind its answers (a snapshot that it resumes after a start); a digest of the answers is printed. Of callers at once each makes the
+// same calls again. Each day has the same storms, without those whose outcome is chance; TEST_CRASH_POINTS=all has long ones of a new
+// seed, and all of them at once.
 package storm
