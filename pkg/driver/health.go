@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
@@ -33,8 +34,21 @@ func volumeHealth(id string, problems []v1alpha1.Problem) *csi.VolumeHealth {
 	out := &csi.VolumeHealth{VolumeId: id}
 	for _, p := range problems {
 		out.HealthStatuses = append(out.HealthStatuses, &csi.VolumeHealth_VolumeHealthEntry{
-			Status: csi.VolumeHealthErrorType(csi.VolumeHealthErrorType_value[string(p.Status)]), Reason: p.Reason, Message: p.Message,
+			Status: csi.VolumeHealthErrorType(csi.VolumeHealthErrorType_value[string(p.Status)]), Reason: p.Reason, Message: bounded(p.Message),
 		})
 	}
 	return out
+}
+
+// maxHealthMessage bounds a sentence on health, in bytes. The specification's bound of a string (128, Size Limits) is too
+// small for what was found and what to do; this one keeps an answer about many datastores or paths small.
+const maxHealthMessage = 1 << 10
+
+// bounded cuts a sentence that is too long, between two characters.
+func bounded(message string) string {
+	const more = "..."
+	if len(message) <= maxHealthMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxHealthMessage-len(more)], "") + more
 }

@@ -31,7 +31,7 @@ func (s *nodeServer) NodeGetStorageHealth(context.Context, *csi.NodeGetStorageHe
 			status = csi.StorageHealthErrorType_STORAGE_UNREACHABLE
 		}
 		out.BackendHealth = append(out.BackendHealth, &csi.NodeGetStorageHealthResponse_StorageBackendHealth{
-			Status: status, Reason: p.Reason, Message: p.Message,
+			Status: status, Reason: p.Reason, Message: bounded(p.Message),
 		})
 	}
 	return out, nil
