@@ -9,6 +9,6 @@
 // switch to crash. Which points are tried:
 //
 //	TEST_CRASH_POINTS=all     all points of all rows and kinds of volume, and those where recovery is killed as well
-//	TEST_CRASH_OFFSET=1       which third is tried of the rows that take every third point; default: by the day
+//	TEST_CRASH_OFFSET=1       which of the points are tried on rows that take every n-th; default: by the day
 //	go test ./test/faults/ -run '/directory-ext4/ext4' -crash.at 17    one point, to look at it
 package faults
