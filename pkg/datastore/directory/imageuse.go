@@ -145,6 +145,10 @@ func lengthen(ctx context.Context, root *file.Root, image *os.File, info file.In
 
 // refresh tells the kernel the image's size where it is attached.
 func (b *images) refresh(ctx context.Context, image *os.File) error {
+	used, err := file.InUse(image) // spares a look at each loop device of the machine
+	if err != nil || !used {
+		return err
+	}
 	for _, readOnly := range []bool{false, true} {
 		device, found, err := b.pool.tools.Loop.Find(image, readOnly)
 		if err != nil {
