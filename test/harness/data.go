@@ -97,6 +97,20 @@ func (d Data) writeDevice(path string, offset int64) error {
 	return errors.Join(err, device.Sync(), device.Close())
 }
 
+// Overwrite writes the data into a file, which is made where it isn't there, or to a device, and syncs it. Unlike the other ways it lets
+// programs start meanwhile: where the file system is frozen, it may be the start of one that thaws it.
+func (d Data) Overwrite(path string, offset int64) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.NewOffsetWriter(file, offset), d.reader())
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
 // CheckDevice reads a device (or file) from an offset and compares.
 func (d Data) CheckDevice(path string, offset int64) error {
 	return whileNothingStarts(func() error { return d.checkDevice(path, offset) })

@@ -24,17 +24,14 @@ type content [slots]string
 
 func slotFile(dir string, slot int) string { return filepath.Join(dir, fmt.Sprintf("slot-%d", slot)) }
 
-// put writes a slot of a published volume, over what it holds, and syncs it.
+// put writes a slot of a published volume, over what it holds, and syncs it. A driver may die while it has the file system frozen: then
+// this ends when the next one thaws it.
 func put(v *harness.Volume, slot int, seed string) error {
 	d := harness.Data{Seed: seed, Bytes: slotBytes}
 	if v.Block {
-		return d.WriteDevice(v.Target, int64(slot)*slotBytes)
+		return d.Overwrite(v.Target, int64(slot)*slotBytes)
 	}
-	path := slotFile(v.Target, slot)
-	if _, err := os.Stat(path); err == nil {
-		return d.WriteDevice(path, 0)
-	}
-	return d.WriteFile(path)
+	return d.Overwrite(slotFile(v.Target, slot), 0)
 }
 
 // holds tells whether a published volume has a content.
