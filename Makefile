@@ -51,7 +51,7 @@ test: ## All that CI runs, every part, with a summary
 
 test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file systems and loop devices
 	@hack/deps.sh fs race
-	@$(gotest) unit -race -timeout 15m $(TESTFLAGS) $(PKG)
+	@$(gotest) unit -race -timeout 30m $(TESTFLAGS) $(PKG)
 
 sanity: $(TOOLS)/gotestsum ## csi-sanity, in-process and against the binary
 	@hack/deps.sh fs
