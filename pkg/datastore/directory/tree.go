@@ -246,6 +246,9 @@ func (b *trees) release(ctx context.Context, root *file.Root, dir string) error 
 // empty lifts the limit, and removes a subvolume. What else is in the folder is removed with it.
 func (b *trees) empty(ctx context.Context, root *file.Root, dir string) error {
 	data, err := root.OpenDir(dir + "/" + dataName)
+	if fault.Is(err, fault.NotFound) {
+		return commitRemoval(root, dir)
+	}
 	if foreign(err) {
 		return nil
 	}
@@ -261,6 +264,19 @@ func (b *trees) empty(ctx context.Context, root *file.Root, dir string) error {
 		return in(root, dir, func(parent *os.File) error { return btrfs.Delete(ctx, parent, dataName) })
 	}
 	return forsake(ctx, root, dir, data)
+}
+
+// commitRemoval commits, on btrfs, the removal of a subvolume by a call that died before it could.
+func commitRemoval(root *file.Root, dir string) error {
+	fs, err := root.Filesystem()
+	if err != nil || fs.Type != "btrfs" {
+		return err
+	}
+	err = in(root, dir, btrfs.Commit)
+	if foreign(err) { // no folder
+		return nil
+	}
+	return err
 }
 
 func (b *trees) features(_ context.Context, root *file.Root) ([]v1alpha1.Feature, error) {

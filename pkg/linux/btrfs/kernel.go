@@ -24,7 +24,9 @@ const (
 	iocDestroy     = iocWrite | page<<16 | magic<<8 | 15           // BTRFS_IOC_SNAP_DESTROY
 	iocTreeSearch  = iocRead | iocWrite | page<<16 | magic<<8 | 17 // BTRFS_IOC_TREE_SEARCH
 	iocInodeLookup = iocRead | iocWrite | page<<16 | magic<<8 | 18 // BTRFS_IOC_INO_LOOKUP
+	iocWaitSync    = iocWrite | 8<<16 | magic<<8 | 22              // BTRFS_IOC_WAIT_SYNC
 	iocSnapshot    = iocWrite | page<<16 | magic<<8 | 23           // BTRFS_IOC_SNAP_CREATE_V2
+	iocStartSync   = iocRead | 8<<16 | magic<<8 | 24               // BTRFS_IOC_START_SYNC
 	iocLimit       = iocRead | sizeOfLimit<<16 | magic<<8 | 43     // BTRFS_IOC_QGROUP_LIMIT
 	iocDestroy2    = iocWrite | page<<16 | magic<<8 | 63           // BTRFS_IOC_SNAP_DESTROY_V2
 
