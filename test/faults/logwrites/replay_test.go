@@ -98,27 +98,30 @@ func (r *replayer) look(ctx context.Context, p prefix) (err error) {
 	if err := harness.Run("cp", "--sparse=auto", r.base.Name(), disk.Image); err != nil {
 		return err
 	}
-	if err := disk.Mount(0); err != nil {
+	if err := r.mount(disk); err != nil {
 		return fmt.Errorf("mount: %w", err)
 	}
 	err = r.live(ctx, dir, disk.Path, p)
 	return errors.Join(err, r.unmount(disk), os.RemoveAll(dir))
 }
 
-// unmount ends a look. btrfs is told to forget the device: it knows file systems by their ID, and would refuse an older state of the same.
-func (r *replayer) unmount(disk *harness.Disk) error {
-	loops, err := harness.Loops(disk.Image)
-	if err != nil {
-		return err
+// mount mounts what was replayed. btrfs knows file systems by their ID and refuses an older state of one that it saw, also on a device that
+// is gone: it is told to forget what isn't mounted, which it finds again when somebody mounts it.
+func (r *replayer) mount(disk *harness.Disk) error {
+	if r.fs == "btrfs" {
+		if err := harness.Run("btrfs", "device", "scan", "--forget"); err != nil {
+			return err
+		}
 	}
+	return disk.Mount(0)
+}
+
+// unmount ends a look.
+func (r *replayer) unmount(disk *harness.Disk) error {
 	if err := disk.Unmount(); err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
-	for name := range loops {
-		if r.fs == "btrfs" {
-			err = errors.Join(err, harness.Run("btrfs", "device", "scan", "--forget", "/dev/"+name))
-		}
-	}
+	var err error
 	if r.fsck {
 		check := map[string][]string{"ext4": {"e2fsck", "-fn"}, "xfs": {"xfs_repair", "-n"}, "btrfs": {"btrfs", "check"}}[r.fs]
 		err = errors.Join(err, harness.Run(check[0], append(check[1:], disk.Image)...))
