@@ -124,7 +124,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) QueueLength() int { return a.queue.Length() }
 
 func (a *Agent) watchDatastores(ctx context.Context) error {
-	return each(ctx, a.config.Store.Datastores, "", func(e store.Event[v1alpha1.Datastore]) {
+	return store.Each(ctx, a.config.Store.Datastores, "", func(e store.Event[v1alpha1.Datastore]) {
 		a.applyDatastore(ctx, e.Name, e.Record)
 		if e.Record != nil {
 			a.AuditSoon(e.Name)

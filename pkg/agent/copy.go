@@ -187,7 +187,7 @@ var errTorn = errors.New("a copy made meanwhile would be torn")
 
 // guardSource ends a copy whose source comes into use, until ctx ends.
 func (a *Agent) guardSource(ctx context.Context, s *subject, cancel context.CancelCauseFunc) {
-	err := each(ctx, a.config.Store.Volumes, s.source.ID, func(store.Event[v1alpha1.DatastoreVolume]) {
+	err := store.Each(ctx, a.config.Store.Volumes, s.source.ID, func(store.Event[v1alpha1.DatastoreVolume]) {
 		if err := a.sourceIsFree(ctx, s, staging); err != nil && ctx.Err() == nil {
 			cancel(err)
 		}

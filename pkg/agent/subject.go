@@ -156,7 +156,7 @@ func (k *kindOf[T, P]) list(ctx context.Context) ([]*subject, error) {
 }
 
 func (k *kindOf[T, P]) watch(ctx context.Context, tell func(key string, s *subject)) error {
-	return each(ctx, k.table, "", func(e store.Event[T]) {
+	return store.Each(ctx, k.table, "", func(e store.Event[T]) {
 		if e.Record == nil {
 			tell(k.key(e.Name), nil)
 			return
@@ -173,20 +173,4 @@ func (k *kindOf[T, P]) alter(ctx context.Context, s *subject, set func(*v1alpha1
 		return nil
 	})
 	return ignore(err, fault.NotFound)
-}
-
-// each calls handle for every event of a table, or of one record, until ctx ends.
-func each[T any](ctx context.Context, t store.Table[T], name string, handle func(store.Event[T])) error {
-	watch, err := t.Watch(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer watch.Close()
-	for {
-		event, err := watch.Next(ctx)
-		if err != nil {
-			return err
-		}
-		handle(event)
-	}
 }

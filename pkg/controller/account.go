@@ -1,30 +1,12 @@
 package controller
 
 import (
-	"context"
 	"math"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
-	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
-
-// follow tells of every record of a table that somebody else changed, until ctx ends.
-func follow[T any](ctx context.Context, t store.Table[T], tell func(name string, record *T)) error {
-	watch, err := t.Watch(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer watch.Close()
-	for {
-		event, err := watch.Next(ctx)
-		if err != nil {
-			return err
-		}
-		tell(event.Name, event.Record)
-	}
-}
 
 // account counts what a volume's record promises, to its pool and to the hosts that it is attached to, and
 // what it copies. A nil record is one that is gone.

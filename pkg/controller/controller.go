@@ -93,8 +93,12 @@ func logRemoval(ctx context.Context, name string, err error) {
 func (c *Controller) Run(ctx context.Context) error {
 	ctx = step.WithHook(ctx, c.config.Hook)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return follow(ctx, c.config.Store.Volumes, c.account) })
-	group.Go(func() error { return follow(ctx, c.config.Store.Snapshots, c.accountSnapshot) })
+	group.Go(func() error {
+		return store.Each(ctx, c.config.Store.Volumes, "", func(e store.Event[v1alpha1.DatastoreVolume]) { c.account(e.Name, e.Record) })
+	})
+	group.Go(func() error {
+		return store.Each(ctx, c.config.Store.Snapshots, "", func(e store.Event[v1alpha1.DatastoreSnapshot]) { c.accountSnapshot(e.Name, e.Record) })
+	})
 	group.Go(func() error { return c.watchStatus(ctx) })
 	err := group.Wait()
 	if ctx.Err() != nil && fault.Is(err, fault.Unavailable) {
