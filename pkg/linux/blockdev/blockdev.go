@@ -1,7 +1,8 @@
-// Package blockdev tells facts of block devices, asked of the kernel by ioctl and sysfs.
+// Package blockdev tells facts of block devices, asked of the kernel by ioctl and sysfs, and moves their bytes.
 //
-// Nothing here changes a device. Every function opens the device for reading and closes it again; a
-// device that has gone or is no block device is an error that names it, never a zero value.
+// What takes a path opens the device for reading, closes it again and changes nothing; what changes a device (Zero,
+// Discard, Copy) takes an open one, so that it stays the one that was proven. A device that has gone or is no block
+// device is an error that names it, never a zero value.
 package blockdev
 
 import (
@@ -31,10 +32,14 @@ func Size(path string) (int64, error) {
 		}
 		return nil
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case size == 0 || size > math.MaxInt64:
+	}
+	return sane(path, size)
+}
+
+func sane(path string, size uint64) (int64, error) {
+	if size == 0 || size > math.MaxInt64 {
 		return 0, fault.New(fault.Unavailable, "block device %s says that it has %d bytes: it has no medium or isn't connected", path, size)
 	}
 	return int64(size), nil
@@ -140,6 +145,8 @@ func failure(what, path string, err error) error {
 		kind = fault.NotFound
 	case errors.Is(err, os.ErrPermission), errors.Is(err, unix.ENOTTY):
 		kind = fault.Internal
+	case errors.Is(err, unix.ENOSPC):
+		kind = fault.Exhausted // a thin device whose pool is full
 	}
 	return fault.New(kind, "can't %s block device %s: %w", what, path, err)
 }
