@@ -22,10 +22,11 @@ func volumeRecord(e entry, at where) *v1alpha1.DatastoreVolume {
 		Spec: v1alpha1.DatastoreVolumeSpec{
 			Name: v.Name, Datastore: e.on, ClusterID: v.ClusterID, StorageUID: types.UID(v.UID), Size: v1alpha1.Bytes(v.Bytes),
 			Provisioning: v.Provisioning, Format: v.Format, Access: access(v), Filesystem: v.Filesystem, Source: source(e.found.Source),
-			Quota: v.Quota, Parameters: v.Parameters, OnDelete: v.OnDelete, Wipe: v.Wipe, Worker: v1alpha1.Worker{Host: at.host},
+			Quota: v.Quota, Redundancy: v.Redundancy, Stripes: int32(v.Stripes), Parameters: v.Parameters, OnDelete: v.OnDelete, Wipe: v.Wipe, Worker: v1alpha1.Worker{Host: at.host},
 		},
 		Status: v1alpha1.DatastoreVolumeStatus{Worker: workerStatus(e.found)},
 	}
+	r.Status.Worker.Promised = v1alpha1.Bytes(e.found.Made.Takes)
 	r.Status.Worker.Marked = &v1alpha1.Marked{OnDelete: v.OnDelete, Wipe: v.Wipe}
 	if e.used {
 		r.Status.Nodes = map[string]v1alpha1.NodeStatus{at.host: {Identity: e.found.Made.Identity, BootID: at.bootID}}
@@ -42,7 +43,7 @@ func snapshotRecord(e entry, at where) *v1alpha1.DatastoreSnapshot {
 		Spec: v1alpha1.DatastoreSnapshotSpec{
 			Name: v.Name, Volume: e.found.Source.ID, VolumeUID: types.UID(e.found.Source.UID), Datastore: e.on, ClusterID: v.ClusterID,
 			StorageUID: types.UID(v.UID), Size: v1alpha1.Bytes(v.Bytes), Provisioning: v.Provisioning, Format: v.Format, Access: access(v),
-			Filesystem: v.Filesystem, Quota: v.Quota, Wipe: v.Wipe, Parameters: v.Parameters, Worker: v1alpha1.Worker{Host: at.host},
+			Filesystem: v.Filesystem, Quota: v.Quota, SnapshotSize: string(v.SnapshotSize), Wipe: v.Wipe, Parameters: v.Parameters, Worker: v1alpha1.Worker{Host: at.host},
 		},
 		Status: v1alpha1.DatastoreSnapshotStatus{Worker: workerStatus(e.found)},
 	}

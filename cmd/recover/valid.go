@@ -47,9 +47,12 @@ func words(v datastore.Volume) string {
 		allowed    []string
 	}{
 		{"access", string(v.Access), []string{string(v1alpha1.Filesystem), string(v1alpha1.Block)}},
-		{"format", string(v.Format), []string{string(v1alpha1.FormatImage), string(v1alpha1.FormatSubdirectory)}},
+		{"format", string(v.Format), []string{string(v1alpha1.FormatImage), string(v1alpha1.FormatSubdirectory), string(v1alpha1.FormatDevice)}},
 		{"provisioning", string(v.Provisioning), []string{string(v1alpha1.Thin), string(v1alpha1.Thick)}},
 		{"quota", string(v.Quota), []string{"", string(v1alpha1.QuotaRequired), string(v1alpha1.QuotaNone)}},
+		{"redundancy", string(v.Redundancy), []string{
+			"", string(v1alpha1.RedundancyNone), string(v1alpha1.Mirror), string(v1alpha1.Parity), string(v1alpha1.DoubleParity),
+		}},
 		{"onDelete", string(v.OnDelete), []string{"", string(v1alpha1.DeleteData), string(v1alpha1.RetainData), string(v1alpha1.ArchiveData)}},
 		{"wipe", string(v.Wipe), []string{string(v1alpha1.WipeDefault), string(v1alpha1.WipeNone), string(v1alpha1.WipeDiscard), string(v1alpha1.WipeZero)}},
 	} {
@@ -77,13 +80,13 @@ func modes(v datastore.Volume) string {
 // formatted looks at the file system.
 func formatted(v datastore.Volume) string {
 	fs := v.Filesystem
-	image := v.Access == v1alpha1.Filesystem && v.Format == v1alpha1.FormatImage
+	bears := v.Access == v1alpha1.Filesystem && v.Format != v1alpha1.FormatSubdirectory
 	switch {
-	case fs == nil && image:
-		return "names no file system, which an image that is mounted has"
+	case fs == nil && bears:
+		return "names no file system, which a volume that is mounted has"
 	case fs == nil:
 		return ""
-	case !image:
+	case !bears:
 		return fmt.Sprintf("names file system %.64q, which volumes of access %s and format %s don't have", fs.Type, v.Access, v.Format)
 	}
 	if _, err := filesystem.ParseType(fs.Type); err != nil {

@@ -84,13 +84,12 @@ func (a *Agent) discardTorn(ctx context.Context, pool datastore.Pool, s *subject
 
 // reserveCopy promises a copy its space: a volume its size, a snapshot what its source holds now.
 func (a *Agent) reserveCopy(ctx context.Context, pool datastore.Pool, s *subject) error {
-	bytes := s.Bytes
+	bytes := s.Takes()
 	if s.Snapshot {
-		of, err := pool.Find(ctx, *s.source)
-		if err != nil {
+		var err error
+		if bytes, err = datastore.SnapshotTakes(ctx, pool, *s.source, s.Volume); err != nil {
 			return fault.Wrap(err, "look at the source of", s.ID)
 		}
-		bytes = of.Promised
 	}
 	return a.reserve(ctx, s, bytes)
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -37,7 +38,7 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 		w.Phase, w.Progress, w.Failure = v1alpha1.Ready, nil, nil
 		w.Size, w.Location, w.Identity = v1alpha1.Bytes(made.Bytes), made.Location, made.Identity
 		if !s.Snapshot {
-			w.Marked = &says
+			w.Marked, w.Promised = &says, v1alpha1.Bytes(made.Takes)
 			return
 		}
 		w.Promised = v1alpha1.Bytes(made.Promised)
@@ -76,9 +77,13 @@ func (a *Agent) make(ctx context.Context, pool datastore.Pool, s *subject) (data
 		}
 		return a.copy(ctx, pool, s)
 	}
-	refused := a.reserve(ctx, s, s.Bytes)
+	refused := a.reserve(ctx, s, s.Takes())
 	if refused == nil {
-		return pool.Create(ctx, s.Volume, nil, nil)
+		made, err := pool.Create(ctx, s.Volume, nil, nil)
+		if err == nil && made.Takes != 0 {
+			a.ledger(s.on).Set(s.Key(), s.share(made))
+		}
+		return made, err
 	}
 	if fault.Is(refused, fault.Exhausted) {
 		if made, err := a.recall(ctx, pool, s); !fault.Is(err, fault.NotFound) {
@@ -102,7 +107,7 @@ func (s *subject) share(made datastore.Made) int64 {
 	if s.Snapshot {
 		return made.Promised
 	}
-	return made.Bytes
+	return cmp.Or(made.Takes, made.Bytes)
 }
 
 // reject refuses a subject for good, of which nothing is there. What an earlier try left half made is removed.

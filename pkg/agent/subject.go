@@ -80,7 +80,7 @@ func (s *subject) promised() int64 {
 	if s.Snapshot {
 		return s.status.Promised.Value()
 	}
-	return max(s.Bytes, s.status.Size.Value())
+	return max(s.Takes(), s.status.Size.Value(), s.status.Promised.Value())
 }
 
 // records is a table of subjects.

@@ -141,7 +141,7 @@ func (a *Agent) expand(ctx context.Context, s *subject) error {
 		return err
 	}
 	if s.Bytes > s.status.Size.Value() {
-		if err := a.reserve(ctx, s, s.Bytes); err != nil {
+		if err := a.reserve(ctx, s, s.Takes()); err != nil {
 			return err
 		}
 	}
@@ -149,14 +149,14 @@ func (a *Agent) expand(ctx context.Context, s *subject) error {
 	if fault.Is(err, fault.Exhausted) {
 		// What it has stays promised; what it was to have is given back. After other errors it may have
 		// grown all the same.
-		a.ledger(s.on).Set(s.Key(), s.status.Size.Value())
+		a.ledger(s.on).Set(s.Key(), max(s.status.Size.Value(), s.status.Promised.Value()))
 	}
 	if err != nil {
 		return err
 	}
 	return a.setStatus(ctx, s, func(w *v1alpha1.WorkerStatus) {
 		says := s.marked()
-		w.Size, w.Marked, w.Failure = v1alpha1.Bytes(made.Bytes), &says, nil
+		w.Size, w.Promised, w.Marked, w.Failure = v1alpha1.Bytes(made.Bytes), v1alpha1.Bytes(made.Takes), &says, nil
 	})
 }
 

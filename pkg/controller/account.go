@@ -13,7 +13,7 @@ import (
 func (c *Controller) account(id string, v *v1alpha1.DatastoreVolume) {
 	key := volumeKey(id)
 	if v != nil && !finished(v.Status.Worker) {
-		c.promise(key, poolKey{v.Spec.Datastore, v.Spec.Worker.Host}, max(v.Spec.Size.Value(), v.Status.Worker.Size.Value()))
+		c.promise(key, poolKey{v.Spec.Datastore, v.Spec.Worker.Host}, takes(v))
 	} else {
 		c.unpromise(key)
 	}
@@ -23,6 +23,11 @@ func (c *Controller) account(id string, v *v1alpha1.DatastoreVolume) {
 	}
 	c.copies.record(key, source)
 	c.accountAttachments(id, v)
+}
+
+// takes is what a volume takes of its pool's promises: no less than it has, even where less was asked for since.
+func takes(v *v1alpha1.DatastoreVolume) int64 {
+	return max(datastore.FromRecord(v).Takes(), v.Status.Worker.Size.Value(), v.Status.Worker.Promised.Value())
 }
 
 func (c *Controller) accountAttachments(id string, v *v1alpha1.DatastoreVolume) {
@@ -108,7 +113,7 @@ func (c *Controller) hostLedger(host string) *datastore.Ledger {
 
 // reserve takes room for a volume on a pool, so that two calls at once cannot both have the last of it.
 func (c *Controller) reserve(id string, f fit) error {
-	return c.ledger(poolKey{f.datastore.Name, f.host}).Reserve(volumeKey(id), f.bytes, datastore.Limits{
+	return c.ledger(poolKey{f.datastore.Name, f.host}).Reserve(volumeKey(id), f.volume.Takes(), datastore.Limits{
 		Bytes: f.pool.Promisable.Value(), MaxVolumes: f.datastore.Spec.Capacity.MaxVolumes,
 	})
 }

@@ -23,7 +23,7 @@ func (c *Controller) Capacity(ctx context.Context, q CapacityRequest) Capacity {
 	for _, pool := range candidates {
 		// The question names no claim, so it comes from no namespace: it is about the storage.
 		pool.datastore.Spec.AllowedNamespaces = nil
-		v, err := d.shape(pool.datastore.Spec.Volumes)
+		v, err := d.shape(pool.datastore.Spec)
 		if err != nil {
 			continue
 		}
@@ -33,9 +33,13 @@ func (c *Controller) Capacity(ctx context.Context, q CapacityRequest) Capacity {
 			continue
 		}
 		room := pool.room(v.Provisioning)
-		room = room / pool.capabilities.Granularity * pool.capabilities.Granularity
-		out.Available += room
-		out.Largest = max(out.Largest, room)
+		available := v.Fitting(room, pool.capabilities.Granularity)
+		out.Available += available
+		largest := available
+		if most := pool.pool.Largest.Value(); most > 0 {
+			largest = min(largest, v.Fitting(most, pool.capabilities.Granularity))
+		}
+		out.Largest = max(out.Largest, largest)
 		if out.Smallest == 0 || least < out.Smallest {
 			out.Smallest = least
 		}

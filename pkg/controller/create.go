@@ -110,7 +110,7 @@ func (c *Controller) demand(q CreateRequest, p parameters, m mutable, w wish) de
 		size: q.Range, mutable: q.Mutable, wish: w, namespace: p.namespace, topology: q.Topology, placement: p.placement,
 		volume: datastore.Volume{
 			Access: q.Access.Type, Modes: q.Access.Modes, Provisioning: p.provisioning, Format: p.format, Quota: p.quota,
-			OnDelete: m.onDelete, Wipe: m.wipe,
+			Redundancy: p.redundancy, Stripes: p.stripes, OnDelete: m.onDelete, Wipe: m.wipe,
 		},
 	}
 	if w.name != "" {
@@ -145,7 +145,8 @@ func (c *Controller) record(r request, f fit) *v1alpha1.DatastoreVolume {
 		Spec: v1alpha1.DatastoreVolumeSpec{
 			Name: r.name, ClusterID: c.config.ClusterID, Datastore: f.datastore.Name, Worker: v1alpha1.Worker{Host: f.host},
 			Size: v1alpha1.Bytes(f.bytes), Access: v1alpha1.VolumeAccess{Type: v.Access, Modes: v.Modes}, Filesystem: v.Filesystem,
-			Provisioning: v.Provisioning, Format: v.Format, Quota: v.Quota, Parameters: r.parameters.own,
+			Provisioning: v.Provisioning, Format: v.Format, Quota: v.Quota,
+			Redundancy: v.Redundancy, Stripes: int32(v.Stripes), Parameters: r.parameters.own,
 			MutableParameters: r.demand.mutable,
 			// What the request leaves open is the datastore's, also when the administrator changes it.
 			OnDelete: r.demand.volume.OnDelete, Wipe: r.demand.volume.Wipe,

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
@@ -65,28 +66,32 @@ func (c *Controller) roomToGrow(ctx context.Context, v *v1alpha1.DatastoreVolume
 		if err != nil {
 			return pool, 0, err
 		}
-		limit := pool.pool.Promisable.Value()
+		grown := datastore.FromRecord(v)
+		grown.Bytes = bytes
+		need, limit := grown.Takes(), pool.pool.Promisable.Value()
 		if v.Spec.Provisioning == v1alpha1.Thick {
 			limit = min(limit, pool.pool.Total.Value())
 		}
-		if pool.pool.Health != v1alpha1.Unavailable && bytes > limit {
-			return pool, 0, fault.New(fault.OutOfRange, "datastore %q may promise %d bytes in all, %d are asked for", v.Spec.Datastore, limit, bytes)
+		if pool.pool.Health != v1alpha1.Unavailable && need > limit {
+			return pool, 0, fault.New(fault.OutOfRange, "datastore %q may promise %d bytes in all, %d are needed", v.Spec.Datastore, limit, need)
 		}
 		// The volume's own promise counts as room. maxVolumes bounds new ones only.
-		pool.promised -= v.Spec.Size.Value()
+		pool.promised -= takes(v)
 		pool.volumes = 0
 		room := pool.room(v1alpha1.Thin)
 		if v.Spec.Provisioning == v1alpha1.Thick {
-			room = min(room, v.Status.Worker.Size.Value()+pool.pool.Free.Value())
+			room = min(room, takes(v)+pool.pool.Free.Value())
 		}
-		return pool, bytes, fault.Wrap(pool.accepts(bytes, room), "use datastore", pool.String())
+		return pool, bytes, fault.Wrap(pool.accepts(need, room), "use datastore", pool.String())
 	}
 	return candidate{}, 0, fault.New(fault.Unavailable, "host %q has no pool of datastore %q now", v.Spec.Worker.Host, v.Spec.Datastore)
 }
 
 // raise writes the size and waits for the worker, and takes it back where the worker has no room.
 func (c *Controller) raise(ctx context.Context, v *v1alpha1.DatastoreVolume, pool candidate, bytes int64) (*v1alpha1.DatastoreVolume, error) {
-	if err := c.reserve(v.Name, fit{candidate: pool, bytes: bytes}); err != nil {
+	grows := datastore.FromRecord(v)
+	grows.Bytes = bytes
+	if err := c.reserve(v.Name, fit{candidate: pool, bytes: bytes, volume: grows}); err != nil {
 		return nil, err
 	}
 	raised, err := store.Change(ctx, c.config.Store.Volumes, v.Name, func(now *v1alpha1.DatastoreVolume) error {

@@ -3,6 +3,7 @@ package controller
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -21,6 +22,8 @@ const (
 	paramFormat       = "format"
 	paramQuota        = "quota"
 	paramMkfsOptions  = "mkfsOptions"
+	paramRedundancy   = "redundancy"
+	paramStripes      = "stripes"
 
 	// provisionerPrefix is that of external-provisioner's own parameters.
 	provisionerPrefix = "csi.storage.k8s.io/"
@@ -32,8 +35,11 @@ const (
 
 var allowedParameters = []string{
 	paramDatastore, paramSelector, paramPlacement, paramProvisioning, paramFormat, paramQuota, paramMkfsOptions,
-	paramFilesystem,
+	paramRedundancy, paramStripes, paramFilesystem,
 }
+
+// maxStripes bounds how many disks a volume can be striped over.
+const maxStripes = 128
 
 // placement says which of several fitting pools is taken.
 type placement string
@@ -51,6 +57,8 @@ type parameters struct {
 	provisioning v1alpha1.Provisioning // "" leaves it to the datastore
 	format       v1alpha1.VolumeFormat // "" leaves it to the datastore
 	quota        v1alpha1.QuotaPolicy  // "" was not asked for
+	redundancy   v1alpha1.Redundancy   // "" leaves it to the datastore, as 0 stripes do
+	stripes      int
 	filesystem   string
 	mkfsOptions  string
 	namespace    string
@@ -100,6 +108,12 @@ func (p *parameters) set(key, value string) (err error) {
 		})
 	case paramQuota:
 		p.quota, err = word(key, value, map[string]v1alpha1.QuotaPolicy{"required": v1alpha1.QuotaRequired, "none": v1alpha1.QuotaNone})
+	case paramRedundancy:
+		p.redundancy, err = word(key, value, map[string]v1alpha1.Redundancy{
+			"none": v1alpha1.RedundancyNone, "mirror": v1alpha1.Mirror, "parity": v1alpha1.Parity, "double-parity": v1alpha1.DoubleParity,
+		})
+	case paramStripes:
+		p.stripes, err = parseStripes(value)
 	case paramMkfsOptions:
 		p.mkfsOptions = value
 	case paramFilesystem:
@@ -123,6 +137,14 @@ func parseSelector(value string) (labels.Selector, error) {
 		return nil, fault.New(fault.Invalid, "parameter %q: %.100q is not a label selector such as \"tier=gold,site in (a,b)\"", paramSelector, value)
 	}
 	return s, nil
+}
+
+func parseStripes(value string) (int, error) {
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n < 1 || n > maxStripes {
+		return 0, fault.New(fault.Invalid, "parameter %q: %.100q is not a number of disks from 1 to %d", paramStripes, value, maxStripes)
+	}
+	return int(n), nil
 }
 
 func word[T any](key, value string, allowed map[string]T) (T, error) {

@@ -49,6 +49,9 @@ func TestParseParametersRefuses(t *testing.T) {
 		"an empty selector":                         {map[string]string{"datastoreSelector": ""}, []string{"datastoreSelector"}},
 		"a selector that is none":                   {map[string]string{"datastoreSelector": "a=(b"}, []string{"datastoreSelector", "a=(b"}},
 		"an unknown quota":                          {map[string]string{"quota": "some"}, []string{"quota", "required", "none"}},
+		"an unknown redundancy":                     {map[string]string{"redundancy": "raid9"}, []string{"redundancy", "double-parity", "mirror"}},
+		"stripes over no disk":                      {map[string]string{"stripes": "0"}, []string{"stripes", "1 to 128"}},
+		"stripes that are no number":                {map[string]string{"stripes": "-2"}, []string{"stripes"}},
 		"a mutable parameter":                       {map[string]string{"onDelete": "retain"}, []string{"onDelete"}},
 		"a name and a selector":                     {map[string]string{"datastore": "a", "datastoreSelector": "b=c"}, []string{"exclude"}},
 	} {
@@ -127,13 +130,14 @@ func FuzzParseParameters(f *testing.F) {
 func FuzzParametersOfSnapshotsAndAttributes(f *testing.F) {
 	f.Add("onDelete", "archive")
 	f.Add("wipe", "zero\x00")
+	f.Add("snapshotSize", "120%")
 	f.Add("csi.storage.k8s.io/volumesnapshot/name", strings.Repeat("ä", 300))
 	f.Fuzz(func(t *testing.T, key, value string) {
 		in := map[string]string{key: value}
 		if _, err := parseMutable(in); err != nil && !fault.Is(err, fault.Invalid) {
 			t.Errorf("mutable %q=%q is %v, not invalid", key, value, err)
 		}
-		labels, err := snapshotLabels(in)
+		labels, _, err := snapshotParameters(in)
 		if err != nil && !fault.Is(err, fault.Invalid) {
 			t.Errorf("%q=%q is %v, not invalid", key, value, err)
 		}

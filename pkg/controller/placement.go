@@ -87,7 +87,7 @@ func place(d demand, candidates []candidate) (fits []fit, refusals []refusal) {
 
 // judge filters: what can the datastore do, may it be used, can it be reached, is there room.
 func (d demand) judge(c candidate) (fit, error) {
-	v, err := d.shape(c.datastore.Spec.Volumes)
+	v, err := d.shape(c.datastore.Spec)
 	if err != nil {
 		return fit{}, err
 	}
@@ -110,7 +110,11 @@ func (d demand) judge(c candidate) (fit, error) {
 	if err := d.served(c, v); err != nil {
 		return fit{}, err
 	}
-	return fit{c, bytes, v}, c.accepts(bytes, c.room(v.Provisioning))
+	v.Bytes = bytes
+	if largest := c.pool.Largest.Value(); largest > 0 && v.Takes() > largest && v.Takes() <= c.room(v.Provisioning) {
+		return fit{}, fault.New(fault.Exhausted, "%d bytes are needed in one piece, the largest free piece has %d", v.Takes(), largest)
+	}
+	return fit{c, bytes, v}, c.accepts(v.Takes(), c.room(v.Provisioning))
 }
 
 // able says what volumes of a type can never be.
@@ -180,7 +184,7 @@ func (c candidate) accepts(bytes, room int64) error {
 	case c.datastore.Spec.Capacity.MaxVolumes > 0 && c.volumes >= int(c.datastore.Spec.Capacity.MaxVolumes):
 		return fault.New(fault.Exhausted, "it has %d volumes, which is its limit (spec.capacity.maxVolumes)", c.volumes)
 	case bytes > room:
-		return fault.New(fault.Exhausted, "%d bytes are asked for, %d of its %d promisable bytes are left",
+		return fault.New(fault.Exhausted, "%d bytes are needed, %d of its %d promisable bytes are left",
 			bytes, room, c.pool.Promisable.Value())
 	}
 	return nil

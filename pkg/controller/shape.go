@@ -11,10 +11,14 @@ import (
 
 // shape is the volume as it would be on a datastore: what the request leaves open is the datastore's, and
 // what it is decides what else may be asked for.
-func (d demand) shape(defaults v1alpha1.VolumeDefaults) (datastore.Volume, error) {
-	v := d.volume
+func (d demand) shape(on v1alpha1.DatastoreSpec) (datastore.Volume, error) {
+	v, defaults := d.volume, on.Volumes
 	v.Format = cmp.Or(v.Format, defaults.Format)
 	v.Wipe = cmp.Or(v.Wipe, defaults.Wipe)
+	if on.LVM != nil {
+		v.Redundancy = cmp.Or(v.Redundancy, on.LVM.Defaults.Redundancy)
+		v.Stripes = cmp.Or(v.Stripes, int(on.LVM.Defaults.Stripes))
+	}
 	if v.Format == v1alpha1.FormatSubdirectory {
 		return d.subdirectory(v)
 	}

@@ -89,7 +89,7 @@ func (c *Controller) repeatsSnapshot(ctx context.Context, s *v1alpha1.DatastoreS
 	case s.Spec.Volume != q.Volume:
 		what = "source volume"
 	case !maps.Equal(s.Spec.Parameters, ownParameters(q.Parameters)):
-		if _, err := snapshotLabels(q.Parameters); err != nil {
+		if _, _, err := snapshotParameters(q.Parameters); err != nil {
 			return err
 		}
 		what = "parameters"
@@ -108,7 +108,7 @@ func (c *Controller) repeatsSnapshot(ctx context.Context, s *v1alpha1.DatastoreS
 
 // snapshotOf is the record of a snapshot that can be taken now.
 func (c *Controller) snapshotOf(ctx context.Context, q SnapshotRequest) (*v1alpha1.DatastoreSnapshot, error) {
-	labels, err := snapshotLabels(q.Parameters)
+	labels, size, err := snapshotParameters(q.Parameters)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (c *Controller) snapshotOf(ctx context.Context, q SnapshotRequest) (*v1alph
 		return nil, fault.New(fault.Exhausted, "a snapshot lies where its source lies, %s on host %q, and that cannot be reached from %s",
 			o, o.host, q.Topology.sentence())
 	}
-	if err := c.takesSnapshots(ctx, o); err != nil {
+	if err := c.takesSnapshots(ctx, o, size); err != nil {
 		return nil, fault.Wrap(err, "use datastore", o.datastore+" on host "+o.host)
 	}
 	return &v1alpha1.DatastoreSnapshot{
@@ -133,14 +133,15 @@ func (c *Controller) snapshotOf(ctx context.Context, q SnapshotRequest) (*v1alph
 		Spec: v1alpha1.DatastoreSnapshotSpec{
 			Name: q.Name, Volume: v.Name, VolumeUID: o.uid, Datastore: o.datastore, ClusterID: c.config.ClusterID,
 			Size: v.Status.Worker.Size, Provisioning: v.Spec.Provisioning, Format: v.Spec.Format, Access: v.Spec.Access,
-			Filesystem: v.Spec.Filesystem.DeepCopy(), Quota: v.Spec.Quota, Wipe: v.Spec.Wipe, Parameters: ownParameters(q.Parameters),
-			Worker: v1alpha1.Worker{Host: o.host},
+			Filesystem: v.Spec.Filesystem.DeepCopy(), Quota: v.Spec.Quota, SnapshotSize: size, Wipe: v.Spec.Wipe,
+			Parameters: ownParameters(q.Parameters),
+			Worker:     v1alpha1.Worker{Host: o.host},
 		},
 	}, nil
 }
 
-// takesSnapshots says why the pool of a volume can't take a snapshot of it now.
-func (c *Controller) takesSnapshots(ctx context.Context, o *origin) error {
+// takesSnapshots says why the pool of a volume can't take a snapshot of it now, of that size if one was asked for.
+func (c *Controller) takesSnapshots(ctx context.Context, o *origin, size string) error {
 	candidates, err := c.candidates(ctx, parameters{datastore: o.datastore})
 	if err != nil {
 		return fault.As(fault.Unavailable, err)
@@ -151,7 +152,10 @@ func (c *Controller) takesSnapshots(ctx context.Context, o *origin) error {
 	}
 	pool := candidates[at]
 	if !pool.capabilities.Snapshot {
-		return fault.New(fault.Invalid, "volumes of type %s can't be snapshot", pool.datastore.Spec.Type)
+		return fault.New(fault.Invalid, "volumes of type %s can't be snapshot; those of %s can", pool.datastore.Spec.Type, c.snapshotTypes())
+	}
+	if size != "" && !pool.capabilities.SnapshotSize {
+		return fault.New(fault.Invalid, "parameter %q is for thick volumes of type lvm; snapshots take what they need here", paramSnapshotSize)
 	}
 	if err := pool.open(); err != nil {
 		return err
@@ -161,6 +165,17 @@ func (c *Controller) takesSnapshots(ctx context.Context, o *origin) error {
 		return err
 	}
 	return copyable(o.String(), o.format, o.users, pool.pool.Features, capable)
+}
+
+// snapshotTypes names the types whose volumes can be snapshot, for a sentence.
+func (c *Controller) snapshotTypes() string {
+	var out []string
+	for _, t := range c.config.Types {
+		if t.Capabilities(v1alpha1.DatastoreSpec{Type: t.Name}).Snapshot {
+			out = append(out, string(t.Name))
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // awaitTaken waits until a snapshot is taken. A rejected record is removed before the reason is returned.
@@ -195,20 +210,29 @@ const (
 	paramSnapshotContent   = provisionerPrefix + "volumesnapshotcontent/name"
 )
 
-// snapshotLabels makes labels of the snapshotter's own parameters. There are no others: one is fault.Invalid.
-func snapshotLabels(in map[string]string) (map[string]string, error) {
-	out := map[string]string{}
+// paramSnapshotSize is the one parameter of a VolumeSnapshotClass.
+const paramSnapshotSize = "snapshotSize"
+
+// snapshotParameters makes labels of the snapshotter's own parameters, and reads the class's. What is unknown or can't be
+// is fault.Invalid.
+func snapshotParameters(in map[string]string) (labels map[string]string, size string, err error) {
+	labels = map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(in)) {
 		switch key {
 		case paramSnapshot, paramSnapshotNamespace, paramSnapshotContent:
-			out[labelKey(key)] = labelValue(in[key])
+			labels[labelKey(key)] = labelValue(in[key])
+		case paramSnapshotSize:
+			size = in[key]
+			if _, given, err := v1alpha1.ShareOrBytes(size).Of(0); err != nil || !given {
+				return nil, "", fault.New(fault.Invalid, "parameter %q: %.100q is neither a share (20%%) nor a quantity of bytes (20Gi)", key, size)
+			}
 		default:
 			if !strings.HasPrefix(key, provisionerPrefix) {
-				return nil, fault.New(fault.Invalid, "unknown parameter %.100q; a VolumeSnapshotClass has none", key)
+				return nil, "", fault.New(fault.Invalid, "unknown parameter %.100q; allowed is %s", key, paramSnapshotSize)
 			}
 		}
 	}
-	return out, nil
+	return labels, size, nil
 }
 
 func ignore(err error, k fault.Kind) error {

@@ -175,7 +175,7 @@ func copyable(object string, format v1alpha1.VolumeFormat, users []string, featu
 			object, others)
 	case len(users) > 0:
 		return fault.New(fault.Precondition, "%s is used by %s, and this datastore copies only what is not in use: unpublish it there first; "+
-			"datastores whose file system shares blocks, xfs with reflink and btrfs, copy what is in use%s", object, strings.Join(users, ", "), others)
+			"datastores of type lvm, and those whose file system shares blocks (xfs with reflink, btrfs), copy what is in use%s", object, strings.Join(users, ", "), others)
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func (c *Controller) capable(ctx context.Context) (map[v1alpha1.VolumeFormat][]s
 	out := map[v1alpha1.VolumeFormat][]string{}
 	for _, h := range hosts {
 		for name, pool := range h.Status.Pools {
-			for _, format := range []v1alpha1.VolumeFormat{v1alpha1.FormatImage, v1alpha1.FormatSubdirectory} {
+			for _, format := range []v1alpha1.VolumeFormat{v1alpha1.FormatImage, v1alpha1.FormatSubdirectory, v1alpha1.FormatDevice} {
 				if datastore.CopiesInUse(format, pool.Features) {
 					out[format] = append(out[format], name+" on host "+h.Name)
 				}

@@ -27,6 +27,11 @@ type Capabilities struct {
 	// Where the pool lacks the feature for the volume's format (v1alpha1.InstantCopies), the source must not
 	// be in use while it is copied.
 	Snapshot, Clone bool
+	// Redundancy that volumes can have, beside none; Stripes tells that they can be striped.
+	Redundancy []v1alpha1.Redundancy
+	Stripes    bool
+	// SnapshotSize tells that a snapshot has a size of its own.
+	SnapshotSize bool
 	// OnDelete and Wipe are what can become of a volume's data.
 	OnDelete []v1alpha1.DeletePolicy
 	Wipe     []v1alpha1.WipePolicy
@@ -50,6 +55,12 @@ func (c Capabilities) Missing(v Volume) []string {
 	lack("provisioning", string(v.Provisioning), words(c.Provisioning))
 	if v.Filesystem != nil {
 		lack("file system", v.Filesystem.Type, c.Filesystems)
+	}
+	if r := v.Redundancy; r != "" && r != v1alpha1.RedundancyNone && !slices.Contains(c.Redundancy, r) {
+		lack("redundancy", string(r), words(append([]v1alpha1.Redundancy{v1alpha1.RedundancyNone}, c.Redundancy...)))
+	}
+	if v.Stripes > 1 && !c.Stripes {
+		lacks = append(lacks, "volumes are not striped")
 	}
 	return lacks
 }

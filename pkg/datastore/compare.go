@@ -141,7 +141,7 @@ func (f Found) promise() int64 {
 	if f.Volume.Snapshot {
 		return max(f.Made.Promised, f.Allocated)
 	}
-	return max(f.Volume.Bytes, f.Allocated)
+	return max(f.Volume.Takes(), f.Made.Takes, f.Allocated)
 }
 
 // Audit is a comparison as a pool's status tells it.

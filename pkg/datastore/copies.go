@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"context"
 	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
@@ -13,4 +14,16 @@ func CopiesInUse(format v1alpha1.VolumeFormat, features []v1alpha1.Feature) bool
 		return slices.Contains(features, v1alpha1.SubdirectorySnapshots)
 	}
 	return slices.Contains(features, v1alpha1.InstantCopies)
+}
+
+// SnapshotTakes returns how many bytes of the pool's promises a snapshot of a volume will take: what the volume holds
+// now, unless the pool knows better.
+func SnapshotTakes(ctx context.Context, p Pool, of, snap Volume) (int64, error) {
+	if knows, ok := unwrap(p).(interface {
+		SnapshotTakes(ctx context.Context, of, snap Volume) (int64, error)
+	}); ok {
+		return knows.SnapshotTakes(ctx, of, snap)
+	}
+	made, err := p.Find(ctx, of)
+	return made.Promised, err
 }

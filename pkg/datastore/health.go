@@ -32,6 +32,7 @@ func assess(d *v1alpha1.Datastore, s Status, err error, audit Audit) v1alpha1.Po
 	}
 	out.Total, out.Used, out.Own = v1alpha1.Bytes(s.Total), v1alpha1.Bytes(s.Used), v1alpha1.Bytes(s.Own)
 	out.Free, out.Promisable = v1alpha1.Bytes(s.Free), v1alpha1.Bytes(max(0, promisable-audit.Promised))
+	out.Largest = v1alpha1.Bytes(s.Largest)
 	out.Features = s.Features
 	out.Findings = slices.Concat(out.Findings, s.Findings, audit.Findings)
 	if len(out.Findings) > 0 {

@@ -143,7 +143,7 @@ func (m *monitor) measure(ctx context.Context) {
 		err = off
 	}
 	if err == nil {
-		status, err = pool.Status(ctx)
+		status, err = m.tend(ctx, pool)
 	}
 
 	m.mu.Lock()
@@ -155,6 +155,16 @@ func (m *monitor) measure(ctx context.Context) {
 		m.uuid = status.UUID
 	}
 	m.judge()
+}
+
+// tend has a pool do its own work, and takes its status. That the work failed is a finding: what exists is served.
+func (m *monitor) tend(ctx context.Context, pool Pool) (Status, error) {
+	failed := maintain(ctx, pool)
+	status, err := pool.Status(ctx)
+	if failed != nil {
+		status.Findings = append(status.Findings, v1alpha1.Finding{Reason: "MaintenanceFailed", Message: failed.Error()})
+	}
+	return status, err
 }
 
 // judge makes the status anew. The lock is held.
@@ -176,7 +186,9 @@ func (m *monitor) audited(audit Audit) {
 // samePlace tells whether two versions of a datastore are opened in the same way. What else may change in
 // a spec is policy, which an open pool is told.
 func samePlace(a, b *v1alpha1.Datastore) bool {
-	return a != nil && a.Spec.Type == b.Spec.Type && equality.Semantic.DeepEqual(a.Spec.Directory, b.Spec.Directory)
+	return a != nil && a.Spec.Type == b.Spec.Type && equality.Semantic.DeepEqual(a.Spec.Directory, b.Spec.Directory) &&
+		equality.Semantic.DeepEqual(a.Spec.Partition, b.Spec.Partition) && equality.Semantic.DeepEqual(a.Spec.Disk, b.Spec.Disk) &&
+		equality.Semantic.DeepEqual(a.Spec.LVM, b.Spec.LVM)
 }
 
 func inactive(d *v1alpha1.Datastore) error {

@@ -73,6 +73,8 @@ type Status struct {
 	// that is promised to volumes and snapshots: what waits for its removal, is kept without a record or is
 	// unclear is not. It may be too small, and is never too large.
 	Total, Used, Own, Free int64
+	// Largest is the most that a single volume or its growth can take now, where that may be less than Free; else 0.
+	Largest int64
 	// Degraded is set where existing volumes can be served but nothing can be made, removed or grown: a
 	// file system that is mounted read-only.
 	Degraded bool
@@ -134,8 +136,11 @@ type Made struct {
 	Location string
 	// Identity is what Open verifies and returns.
 	Identity string
-	// Promised is how many bytes a snapshot can take at most, its share of the pool's promises.
+	// Promised is how many bytes a snapshot can take at most, its share of the pool's promises. Find says of a volume
+	// what a snapshot of it would take now.
 	Promised int64
+	// Takes is how many bytes of the pool's promises a volume takes, where that is not Bytes; else 0.
+	Takes int64
 	// TakenAt is the instant that a snapshot is of.
 	TakenAt time.Time
 }
@@ -174,6 +179,15 @@ func update(p Pool, d *v1alpha1.Datastore) {
 	if wants, ok := unwrap(p).(interface{ Update(*v1alpha1.Datastore) }); ok {
 		wants.Update(d)
 	}
+}
+
+// maintain has a pool do what it must do by itself now and then, where its type has such work: a thin pool that fills is
+// extended, say. It is called before each measurement.
+func maintain(ctx context.Context, p Pool) error {
+	if works, ok := unwrap(p).(interface{ Maintain(context.Context) error }); ok {
+		return works.Maintain(ctx)
+	}
+	return nil
 }
 
 func unwrap(p Pool) Pool {

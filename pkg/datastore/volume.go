@@ -3,6 +3,8 @@ package datastore
 import (
 	"cmp"
 	"fmt"
+	"math"
+	"sort"
 	"strings"
 	"time"
 
@@ -25,8 +27,15 @@ type Volume struct {
 	// Filesystem to make; nil for raw block.
 	Filesystem *v1alpha1.FilesystemSpec
 	Quota      v1alpha1.QuotaPolicy
-	Parameters map[string]string
-	Created    time.Time
+	// Redundancy and Stripes of a logical volume; "" is none, 0 stripes are as many as suit.
+	Redundancy v1alpha1.Redundancy
+	Stripes    int
+	// SnapshotSize is how much the snapshot of a thick logical volume can take up; "" is the datastore's.
+	SnapshotSize v1alpha1.ShareOrBytes
+	Parameters   map[string]string
+	Created      time.Time
+	// Location and Identity are what the record's status says of the storage; "" until the volume was made.
+	Location, Identity string
 	// OnDelete and Wipe as the record says; "" leaves them to the datastore.
 	OnDelete v1alpha1.DeletePolicy
 	Wipe     v1alpha1.WipePolicy
@@ -42,7 +51,9 @@ func FromRecord(r *v1alpha1.DatastoreVolume) Volume {
 		ID: r.Name, Name: r.Spec.Name, UID: string(cmp.Or(r.Spec.StorageUID, r.UID)), ClusterID: r.Spec.ClusterID, Labels: r.Labels,
 		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
 		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
+		Redundancy: r.Spec.Redundancy, Stripes: int(r.Spec.Stripes),
 		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, OnDelete: r.Spec.OnDelete, Wipe: r.Spec.Wipe,
+		Location: r.Status.Worker.Location, Identity: r.Status.Worker.Identity,
 	}
 }
 
@@ -53,7 +64,8 @@ func FromSnapshot(r *v1alpha1.DatastoreSnapshot) Volume {
 		Bytes: r.Spec.Size.Value(), Provisioning: r.Spec.Provisioning, Format: r.Spec.Format,
 		Access: r.Spec.Access.Type, Modes: r.Spec.Access.Modes, Filesystem: r.Spec.Filesystem, Quota: r.Spec.Quota,
 		Parameters: r.Spec.Parameters, Created: r.CreationTimestamp.Time, Wipe: r.Spec.Wipe, Snapshot: true,
-		SourceID: r.Spec.Volume,
+		SourceID: r.Spec.Volume, SnapshotSize: v1alpha1.ShareOrBytes(r.Spec.SnapshotSize),
+		Location: r.Status.Worker.Location, Identity: r.Status.Worker.Identity,
 	}
 }
 
@@ -63,6 +75,49 @@ func FromSource(s *v1alpha1.VolumeSource, clusterID string) *Volume {
 		return nil
 	}
 	return &Volume{ID: s.Name, UID: string(s.UID), ClusterID: clusterID, Snapshot: s.Kind == v1alpha1.SourceSnapshot}
+}
+
+// The disks that hold data in a volume with parity whose stripes nobody chose, at least: RAID 5 of three disks, RAID 6 of
+// five (lvmraid(7)).
+const (
+	leastParityStripes       = 2
+	leastDoubleParityStripes = 3
+)
+
+// Takes is how many bytes of its pool's promises a volume takes: more than its size where its bytes are kept twice, or
+// with parity. It may be a little less than that: what the pool keeps of its own is for the pool to count.
+func (v Volume) Takes() int64 {
+	switch v.Redundancy {
+	case v1alpha1.Mirror:
+		return withParity(v.Bytes, 1, 1)
+	case v1alpha1.Parity:
+		return withParity(v.Bytes, int64(cmp.Or(v.Stripes, leastParityStripes)), 1)
+	case v1alpha1.DoubleParity:
+		return withParity(v.Bytes, int64(cmp.Or(v.Stripes, leastDoubleParityStripes)), 2)
+	}
+	return v.Bytes
+}
+
+// Fitting is the size of the largest volume of this kind, a multiple of granularity, that takes no more than room.
+func (v Volume) Fitting(room, granularity int64) int64 {
+	fits := func(units int64) bool {
+		v.Bytes = units * granularity
+		return v.Takes() <= room
+	}
+	// The least number of units that doesn't fit is one more than the answer.
+	return int64(sort.Search(int(max(0, room)/granularity), func(n int) bool { return !fits(int64(n) + 1) })) * granularity
+}
+
+// withParity is what so many bytes take on so many disks with data and with parity.
+func withParity(bytes, data, parity int64) int64 {
+	more := bytes / data
+	if bytes%data > 0 {
+		more++
+	}
+	if more > (math.MaxInt64-bytes)/parity {
+		return math.MaxInt64
+	}
+	return bytes + more*parity
 }
 
 // snapshotPrefix tells a snapshot's key: no ID holds a slash.

@@ -24,6 +24,12 @@ type DatastoreType string
 const (
 	// TypeDirectory carves volumes out of a directory of a mounted file system.
 	TypeDirectory DatastoreType = "directory"
+	// TypePartition is TypeDirectory on a file system that the driver mounts itself.
+	TypePartition DatastoreType = "partition"
+	// TypeDisk carves partitions out of disks, or gives whole disks away.
+	TypeDisk DatastoreType = "disk"
+	// TypeLVM carves logical volumes out of a volume group.
+	TypeLVM DatastoreType = "lvm"
 )
 
 // DatastoreSpec is what an administrator says of a datastore.
@@ -32,6 +38,15 @@ type DatastoreSpec struct {
 
 	// Directory holds the settings of type directory.
 	Directory *DirectorySpec `json:"directory,omitempty"`
+
+	// Partition holds the settings of type partition.
+	Partition *PartitionSpec `json:"partition,omitempty"`
+
+	// Disk holds the settings of type disk.
+	Disk *DiskSpec `json:"disk,omitempty"`
+
+	// LVM holds the settings of type lvm.
+	LVM *LVMSpec `json:"lvm,omitempty"`
 
 	// Hosts that have this datastore: a pool on each. Empty means every host.
 	Hosts []string `json:"hosts,omitempty"`
@@ -97,7 +112,7 @@ const (
 	Thick Provisioning = "Thick"
 )
 
-// VolumeFormat says what a volume is on a datastore that is a file system.
+// VolumeFormat says what a volume is on its datastore.
 type VolumeFormat string
 
 // The formats of volumes.
@@ -106,6 +121,9 @@ const (
 	FormatImage VolumeFormat = "Image"
 	// FormatSubdirectory is a directory, mounted by bind; its size is enforced by a quota.
 	FormatSubdirectory VolumeFormat = "Subdirectory"
+	// FormatDevice is a block device that the datastore carves: a logical volume, a partition, a disk. It is what all
+	// volumes of such datastores are, and cannot be asked for elsewhere.
+	FormatDevice VolumeFormat = "Device"
 )
 
 // QuotaPolicy says whether the size of a sub-directory must be enforced.

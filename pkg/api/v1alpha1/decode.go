@@ -54,7 +54,9 @@ func DecodeDatastores(r io.Reader) ([]Document, error) {
 		}
 		return ""
 	})
-	markRepeated(docs, "spec.directory.path", samePath)
+	for _, t := range []DatastoreType{TypeDirectory, TypePartition, TypeDisk, TypeLVM} {
+		markRepeated(docs, placeField(t), func(a, b *Datastore) string { return samePlace(a, b, t) })
+	}
 	return docs, nil
 }
 
@@ -96,20 +98,44 @@ func decodeDatastore(raw []byte) (*Datastore, error) {
 	return &d, errors.Join(errs...)
 }
 
-// samePath returns the path that two datastores share on a host that both have; "" is none.
-func samePath(a, b *Datastore) string {
-	if a.Spec.Directory == nil || b.Spec.Directory == nil {
-		return ""
+// placeField is the field that names what a datastore of a type lies on.
+func placeField(t DatastoreType) string {
+	return "spec." + map[DatastoreType]string{
+		TypeDirectory: "directory.path", TypePartition: "partition.device", TypeDisk: "disk.devices", TypeLVM: "lvm",
+	}[t]
+}
+
+// places are what its settings of a type name that a datastore lies on. Two datastores of one host can't have the
+// same; which other names are of the same thing, the host finds.
+func (s *DatastoreSpec) places(t DatastoreType) []string {
+	switch {
+	case t == TypeDirectory && s.Directory != nil:
+		return []string{strings.TrimRight(s.Directory.Path, "/")}
+	case t == TypePartition && s.Partition != nil:
+		return []string{s.Partition.Device}
+	case t == TypeDisk && s.Disk != nil:
+		return s.Disk.Devices
+	case t == TypeLVM && s.LVM != nil && s.LVM.ThinPool != nil:
+		return []string{s.LVM.VolumeGroup + "/" + s.LVM.ThinPool.Name}
+	case t == TypeLVM && s.LVM != nil:
+		return []string{s.LVM.VolumeGroup}
 	}
-	path := strings.TrimRight(a.Spec.Directory.Path, "/")
-	if path != strings.TrimRight(b.Spec.Directory.Path, "/") {
-		return ""
-	}
+	return nil
+}
+
+// samePlace returns what two datastores with settings of a type share on a host that both have; "" is nothing.
+func samePlace(a, b *Datastore, t DatastoreType) string {
 	if len(a.Spec.Hosts) > 0 && len(b.Spec.Hosts) > 0 &&
 		!slices.ContainsFunc(a.Spec.Hosts, func(h string) bool { return slices.Contains(b.Spec.Hosts, h) }) {
 		return ""
 	}
-	return path
+	others := b.Spec.places(t)
+	for _, place := range a.Spec.places(t) {
+		if slices.Contains(others, place) {
+			return place
+		}
+	}
+	return ""
 }
 
 // markRepeated makes every document wrong that shares what a field says with another.

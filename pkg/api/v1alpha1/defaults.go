@@ -15,8 +15,23 @@ func (d *Datastore) SetDefaults() {
 	fill(&c.WarnPercent, DefaultWarnPercent)
 	fill(&c.CriticalPercent, DefaultCriticalPercent)
 	fillWord(&c.Reserve, DefaultReserve)
-	fillWord(&v.Provisioning, Thin)
-	fillWord(&v.Format, FormatImage)
+	if d.Spec.Type == TypeLVM && d.Spec.LVM != nil && d.Spec.LVM.ThinPool != nil {
+		fillWord(&v.Provisioning, Thin)
+	}
+	switch d.Spec.Type {
+	case TypeLVM, TypeDisk:
+		fillWord(&v.Format, FormatDevice)
+		fillWord(&v.Provisioning, Thick)
+	default:
+		fillWord(&v.Format, FormatImage)
+		fillWord(&v.Provisioning, Thin)
+	}
+	if d.Spec.Partition != nil {
+		fillWord(&d.Spec.Partition.Provision, ProvisionNever)
+	}
+	if d.Spec.LVM != nil {
+		fillWord(&d.Spec.LVM.Provision, ProvisionNever)
+	}
 	fillWord(&v.OnDelete, DeleteData)
 	fillWord(&d.Spec.State, StateActive)
 }

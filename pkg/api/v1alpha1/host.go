@@ -48,6 +48,9 @@ type PoolStatus struct {
 	Free       resource.Quantity `json:"free,omitempty"`
 	Promisable resource.Quantity `json:"promisable,omitempty"`
 
+	// Largest is the most that a single volume can take now, where the storage cannot give all of Free to one; else 0.
+	Largest resource.Quantity `json:"largest,omitempty"`
+
 	// Features are what holds on this pool beyond what its type promises, sorted.
 	Features []Feature `json:"features,omitempty"`
 

@@ -42,6 +42,10 @@ type DatastoreSnapshotSpec struct {
 	Filesystem   *FilesystemSpec   `json:"filesystem,omitempty"`
 	Quota        QuotaPolicy       `json:"quota,omitempty"`
 
+	// SnapshotSize is how much the snapshot of a thick logical volume can take up: a share of the volume ("20%") or a
+	// quantity of bytes; "" leaves it to the datastore.
+	SnapshotSize string `json:"snapshotSize,omitempty"`
+
 	// Wipe is the source's own when the snapshot was asked for; "" leaves it to the datastore.
 	Wipe WipePolicy `json:"wipe,omitempty"`
 

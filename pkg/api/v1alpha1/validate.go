@@ -37,15 +37,10 @@ func (d *Datastore) Validate() field.ErrorList {
 }
 
 func (s *DatastoreSpec) validate(p *field.Path) field.ErrorList {
-	errs := oneOf(p.Child("type"), s.Type, TypeDirectory)
-	switch {
-	case s.Type == TypeDirectory && s.Directory == nil:
-		errs = append(errs, field.Required(p.Child("directory"), "the settings of type directory"))
-	case s.Directory != nil:
-		errs = append(errs, s.Directory.validate(p.Child("directory"))...)
-	}
+	errs := oneOf(p.Child("type"), s.Type, TypeDirectory, TypePartition, TypeDisk, TypeLVM)
+	errs = append(errs, s.validateSettings(p)...)
 	errs = append(errs, s.Capacity.validate(p.Child("capacity"))...)
-	errs = append(errs, s.Volumes.validate(p.Child("volumes"))...)
+	errs = append(errs, s.Volumes.validate(p.Child("volumes"), s)...)
 	errs = append(errs, oneOf(p.Child("state"), s.State, StateActive, StateInactive)...)
 	errs = append(errs, oneOf(p.Child("maintenance"), s.Maintenance, MaintenanceNone, Cordon)...)
 	errs = append(errs, names(p.Child("hosts"), s.Hosts, validation.IsDNS1123Subdomain)...)
@@ -53,11 +48,14 @@ func (s *DatastoreSpec) validate(p *field.Path) field.ErrorList {
 }
 
 func (s *DirectorySpec) validate(p *field.Path) field.ErrorList {
-	errs := absolutePath(p.Child("path"), s.Path)
-	if len(s.AdoptFrom) > maxMachineIDBytes || strings.Trim(s.AdoptFrom, "0123456789abcdef-") != "" {
-		errs = append(errs, field.Invalid(p.Child("adoptFrom"), s.AdoptFrom, "a machine-id: hexadecimal digits, as in /etc/machine-id"))
+	return append(absolutePath(p.Child("path"), s.Path), machineID(p.Child("adoptFrom"), s.AdoptFrom)...)
+}
+
+func machineID(p *field.Path, s string) field.ErrorList {
+	if len(s) > maxMachineIDBytes || strings.Trim(s, "0123456789abcdef-") != "" {
+		return field.ErrorList{field.Invalid(p, s, "a machine-id: hexadecimal digits, as in /etc/machine-id")}
 	}
-	return errs
+	return nil
 }
 
 func absolutePath(p *field.Path, s string) field.ErrorList {
@@ -99,9 +97,16 @@ func (c *CapacityPolicy) validate(p *field.Path) field.ErrorList {
 	return errs
 }
 
-func (v *VolumeDefaults) validate(p *field.Path) field.ErrorList {
-	errs := oneOf(p.Child("provisioning"), v.Provisioning, Thin, Thick)
-	errs = append(errs, oneOf(p.Child("format"), v.Format, FormatImage, FormatSubdirectory)...)
+func (v *VolumeDefaults) validate(p *field.Path, s *DatastoreSpec) field.ErrorList {
+	provisioning, formats := []Provisioning{Thin, Thick}, []VolumeFormat{FormatImage, FormatSubdirectory}
+	switch {
+	case s.Type == TypeLVM && s.LVM != nil && s.LVM.ThinPool != nil:
+		provisioning, formats = []Provisioning{Thin}, []VolumeFormat{FormatDevice}
+	case s.Type == TypeLVM, s.Type == TypeDisk:
+		provisioning, formats = []Provisioning{Thick}, []VolumeFormat{FormatDevice}
+	}
+	errs := oneOf(p.Child("provisioning"), v.Provisioning, provisioning...)
+	errs = append(errs, oneOf(p.Child("format"), v.Format, formats...)...)
 	errs = append(errs, oneOf(p.Child("onDelete"), v.OnDelete, DeleteData, RetainData, ArchiveData)...)
 	return append(errs, oneOf(p.Child("wipe"), v.Wipe, WipeDefault, WipeNone, WipeDiscard, WipeZero)...)
 }

@@ -45,6 +45,11 @@ type DatastoreVolumeSpec struct {
 	// Quota says whether the size of a sub-directory must be enforced; "" for other formats.
 	Quota QuotaPolicy `json:"quota,omitempty"`
 
+	// Redundancy and Stripes of a logical volume; "" and 0 where its datastore has none to offer. 0 stripes leaves
+	// their number to the worker.
+	Redundancy Redundancy `json:"redundancy,omitempty"`
+	Stripes    int32      `json:"stripes,omitempty"`
+
 	// Parameters are those of CreateVolume without the provisioner's own, compared on repeats.
 	Parameters map[string]string `json:"parameters,omitempty"`
 
@@ -173,8 +178,8 @@ type WorkerStatus struct {
 	// Marked is what the volume's mark on the storage says of what may be modified; nil where the worker has not said.
 	Marked *Marked `json:"marked,omitempty"`
 
-	// Promised is how many bytes a snapshot takes of its pool's promises: what it can hold at most. A
-	// volume takes its size.
+	// Promised is how many bytes a snapshot takes of its pool's promises: what it can hold at most. For a volume it
+	// is what it takes where that is not its size.
 	Promised resource.Quantity `json:"promised,omitempty"`
 
 	// TakenAt is the instant whose bytes a snapshot holds.
