@@ -1,0 +1,2 @@
+// Package lvm tests logical volumes, and datastores of them, on a kernel that has device-mapper.
+package lvm
