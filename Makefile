@@ -45,7 +45,7 @@ clean: ## Remove what was built
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
-.PHONY: test test-unit sanity conformance faults testbed test-vm bench fuzz
+.PHONY: test test-unit sanity conformance faults testbed test-cluster test-vm bench fuzz
 test: ## All that CI runs, every part, with a summary
 	@hack/parts.sh lint lint-selftest generate-check build test-unit sanity testbed conformance
 
@@ -70,7 +70,12 @@ faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file sy
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -count 1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults)(/|$$)')
+	@$(gotest) testbed -count 1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|cluster)(/|$$)')
+
+test-cluster: $(TOOLS)/gotestsum ## The tests of the test cluster (cold, it first builds Kubernetes)
+	@hack/deps.sh cluster
+	@test/cluster/programs/build.sh kubernetes >/dev/null
+	@$(gotest) cluster -count 1 -timeout 30m $(TESTFLAGS) ./test/cluster/...
 
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
 	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)
