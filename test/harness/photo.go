@@ -30,6 +30,20 @@ type Camera struct {
 	Files []string
 	// Sizes are folders whose files are shown by what they take on disk too, in MiB begun.
 	Sizes bool
+	// Views show what is neither a file nor a mount.
+	Views []View
+}
+
+// View adds to a photo what it looks at: devices, volume groups, tables of partitions. It is asked again and again while
+// something settles, so it must be cheap.
+type View func(Photo) error
+
+// And gives a camera that shows what either of two shows.
+func (c Camera) And(other Camera) Camera {
+	return Camera{
+		Under: slices.Concat(c.Under, other.Under), Files: slices.Concat(c.Files, other.Files),
+		Sizes: c.Sizes || other.Sizes, Views: slices.Concat(c.Views, other.Views),
+	}
 }
 
 // Take looks at the machine.
@@ -42,6 +56,11 @@ func (c Camera) Take() (Photo, error) {
 	}
 	for _, root := range c.Files {
 		if err := p.files(root, c.Sizes); err != nil {
+			return nil, err
+		}
+	}
+	for _, look := range c.Views {
+		if err := look(p); err != nil {
 			return nil, err
 		}
 	}

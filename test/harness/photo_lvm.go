@@ -1,0 +1,198 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The text in which LVM keeps a volume group lies on each of its disks. It is read from there, and not asked of LVM's tools: that
+// takes no lock, no process, and no word of theirs. What is where: lib/format_text/layout.h and lib/label/label.h in LVM's source.
+const (
+	lvmSector    = 512
+	lvmHead      = 1 << 20 // of a disk; label and text lie in it
+	lvmLabel     = "LABELONE"
+	lvmMagic     = " LVM2 x[5A%r0N*>"
+	lvmMDAHeader = 512
+)
+
+// ErrNoVolumeGroup is the error of a disk on which no volume group is.
+var ErrNoVolumeGroup = errors.New("no volume group is on it")
+
+// VolumeGroup is what a disk says of the volume group that it belongs to.
+type VolumeGroup struct {
+	Name, ID string
+	// Text by section and entry: "logical_volumes" and a name, "physical_volumes" and a name; "" for the group's own.
+	Sections map[string]map[string][]string
+}
+
+// ReadVolumeGroup reads the volume group that a disk belongs to, from the disk itself.
+func ReadVolumeGroup(disk string) (VolumeGroup, error) {
+	head, err := readDirect(disk, lvmHead)
+	if err != nil {
+		return VolumeGroup{}, err
+	}
+	text, err := volumeGroupText(head)
+	if err != nil {
+		return VolumeGroup{}, fmt.Errorf("%s: %w", disk, err)
+	}
+	return parseVolumeGroup(text)
+}
+
+// readDirect reads the first bytes of a device past the page cache, which others write past too.
+func readDirect(path string, n int) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return nil, err
+	}
+	const align = 4096
+	buffer, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	got := 0
+	for got < n && err == nil {
+		var m int
+		m, err = unix.Pread(int(f.Fd()), buffer[got:], int64(got))
+		if m <= 0 || m%align != 0 {
+			got += max(m, 0)
+			break
+		}
+		got += m
+	}
+	out := bytes.Clone(buffer[:got])
+	return out, errors.Join(err, unix.Munmap(buffer), f.Close())
+}
+
+// volumeGroupText finds the committed text in the beginning of a disk.
+func volumeGroupText(head []byte) (string, error) {
+	le := binary.LittleEndian
+	for sector := 0; sector < 4*lvmSector && sector+lvmSector <= len(head); sector += lvmSector {
+		label := head[sector : sector+lvmSector]
+		if string(label[:8]) != lvmLabel {
+			continue
+		}
+		at := int(le.Uint32(label[20:])) + 40 // behind the disk's UUID and size: two lists, each ended by a zero
+		for at+16 <= lvmSector && le.Uint64(label[at:]) != 0 {
+			at += 16
+		}
+		at += 16
+		if at+16 > lvmSector {
+			break
+		}
+		return textAt(head, int(le.Uint64(label[at:])), int(le.Uint64(label[at+8:])))
+	}
+	return "", ErrNoVolumeGroup
+}
+
+// textAt reads the text of a metadata area, which is a ring behind its header.
+func textAt(head []byte, area, size int) (string, error) {
+	if area <= 0 || area+lvmMDAHeader > len(head) || string(head[area+4:area+20]) != lvmMagic {
+		return "", ErrNoVolumeGroup
+	}
+	le := binary.LittleEndian
+	offset, length := int(le.Uint64(head[area+40:])), int(le.Uint64(head[area+48:]))
+	if offset == 0 || length == 0 {
+		return "", ErrNoVolumeGroup
+	}
+	size = min(size, len(head)-area)
+	if offset+length <= size {
+		return string(bytes.TrimRight(head[area+offset:area+offset+length], "\x00")), nil
+	}
+	rest := length - (size - offset)
+	if offset > size || lvmMDAHeader+rest > size {
+		return "", errors.New("a text of LVM that is longer than its area")
+	}
+	return string(bytes.TrimRight(slices.Concat(head[area+offset:area+size], head[area+lvmMDAHeader:area+lvmMDAHeader+rest]), "\x00")), nil
+}
+
+// parseVolumeGroup reads LVM's text: "name { key = value ... }", nested.
+func parseVolumeGroup(text string) (VolumeGroup, error) {
+	vg := VolumeGroup{Sections: map[string]map[string][]string{"": {}}}
+	var path []string
+	for line := range strings.Lines(text) {
+		line, _, _ = strings.Cut(line, "\t#")
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case strings.HasSuffix(line, "{"):
+			path = append(path, strings.TrimSpace(strings.TrimSuffix(line, "{")))
+		case line == "}":
+			if len(path) == 0 {
+				return vg, fmt.Errorf("LVM's text: unexpected end of a section")
+			}
+			path = path[:len(path)-1]
+		default:
+			vg.add(path, line)
+		}
+	}
+	if len(path) > 0 || vg.ID == "" {
+		return vg, fmt.Errorf("LVM's text ends in section %q of the volume group %q", path, vg.Name)
+	}
+	return vg, nil
+}
+
+func (vg *VolumeGroup) add(path []string, line string) {
+	if len(path) == 0 {
+		return // how and when it was written
+	}
+	vg.Name = path[0]
+	section, entry := "", ""
+	if len(path) > 2 {
+		section, entry = path[1], path[2]
+		line = strings.Join(append(slices.Clone(path[3:]), line), " ")
+	}
+	if key, value, _ := strings.Cut(line, " = "); section == "" && key == "id" {
+		vg.ID = strings.Trim(value, `"`)
+	}
+	if vg.Sections[section] == nil {
+		vg.Sections[section] = map[string][]string{}
+	}
+	vg.Sections[section][entry] = append(vg.Sections[section][entry], line)
+}
+
+// Get gives the value of a key of an entry, without quotes, or "".
+func (vg VolumeGroup) Get(section, entry, key string) string {
+	for _, line := range vg.Sections[section][entry] {
+		if k, value, ok := strings.Cut(line, " = "); ok && k == key {
+			return strings.Trim(value, `"`)
+		}
+	}
+	return ""
+}
+
+// changing are the keys that differ between two states that are alike: what counts changes, and when and where one was made.
+var changing = map[string]bool{"seqno": true, "creation_time": true, "creation_host": true, "transaction_id": true}
+
+// VolumeGroupView shows the volume group of a disk: its own text and that of each logical volume. A disk that isn't there shows
+// nothing, and so does one of no volume group.
+func VolumeGroupView(disk string) View {
+	return func(p Photo) error {
+		vg, err := ReadVolumeGroup(disk)
+		if errors.Is(err, ErrNoVolumeGroup) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENXIO) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for section, entries := range vg.Sections {
+			for entry, lines := range entries {
+				if section != "" && section != "logical_volumes" {
+					continue
+				}
+				kept := slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
+					words := strings.Fields(line)
+					return slices.ContainsFunc(words, func(w string) bool { return changing[w] })
+				})
+				p[strings.TrimSpace("volume group "+vg.Name+" "+entry)] = strings.Join(kept, "; ")
+			}
+		}
+		return nil
+	}
+}
