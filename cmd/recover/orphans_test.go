@@ -56,7 +56,7 @@ func TestOrphansAreToldWhileTheDriverRunsAndWhileItIsStopped(t *testing.T) {
 		}
 		content, err := r.Content(gone.ID)
 		must(t, err)
-		must(t, os.RemoveAll(filepath.Dir(content)))
+		must(t, os.RemoveAll(filepath.Dir(content.Path)))
 		must(t, r.Restart(ctx)) // an audit at the start
 		var report status.Report
 		must(t, harness.Eventually(ctx, settle, func() error {

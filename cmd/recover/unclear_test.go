@@ -20,7 +20,7 @@ func TestWhatIsForeignOrUnclearIsListedAndLeftAlone(t *testing.T) {
 			must(t, v.Create(ctx))
 			content, err := r.Content(v.ID)
 			must(t, err)
-			ids[name], folders[name] = v.ID, filepath.Dir(content)
+			ids[name], folders[name] = v.ID, filepath.Dir(content.Path)
 		}
 		r.lose(t)
 		must(t, os.WriteFile(filepath.Join(folders["broken"], "meta.json"), []byte("{"), 0o600))

@@ -58,6 +58,17 @@ func onEachBench(t *testing.T, test func(t *testing.T, b bench)) {
 	onEachRow(t, func(t *testing.T, row rows.Row) { test(t, newBench(t, row)) })
 }
 
+// onBenchesThat is onEachBench for the rows whose volumes can be what a test is about. That others refuse it is what
+// TestWhatADatastoresVolumesCantBeIsRefused is about.
+func onBenchesThat(t *testing.T, can func(rows.Can) bool, test func(t *testing.T, b bench)) {
+	t.Helper()
+	onEachRow(t, func(t *testing.T, row rows.Row) {
+		if can(row.Can()) {
+			test(t, newBench(t, row))
+		}
+	})
+}
+
 func newBench(t *testing.T, row rows.Row) bench {
 	t.Helper()
 	return benchOn(t, row.Setup(t), turn(row))
@@ -124,6 +135,23 @@ func photograph(t testing.TB, c harness.Camera) harness.Photo {
 	p, err := c.Take()
 	must(t, err)
 	return p
+}
+
+// photographAtRest takes a photo once what a driver does behind its answers is done, as far as one can see.
+func photographAtRest(t testing.TB, c harness.Camera) harness.Photo {
+	t.Helper()
+	before, alike := photograph(t, c), 0
+	ticker := time.NewTicker(300 * time.Millisecond)
+	defer ticker.Stop()
+	for alike < 5 {
+		<-ticker.C
+		now := photograph(t, c)
+		if alike++; before.Diff(now) != "" {
+			alike = 0
+		}
+		before = now
+	}
+	return before
 }
 
 // camera shows the storage, the driver's stage records and what is mounted in the folders given.

@@ -42,7 +42,10 @@ func TestCapacityIsExactAfterAStorm(t *testing.T) {
 		footprint, err := b.Footprint()
 		must(t, err)
 
-		const callers, each = 8, 12
+		callers, each := 8, 12
+		if harness.InMachine() { // whose one CPU starts 50 programs in a second
+			callers, each = 4, 4
+		}
 		kept := storm(t, b, callers, each)
 		var bytes int64
 		for _, v := range kept {
@@ -60,10 +63,10 @@ func TestCapacityIsExactAfterAStorm(t *testing.T) {
 		}
 		must(t, promised(ctx, b, 0, 0))
 		must(t, camera.Settles(ctx, before, settleLimit))
-		must(t, harness.Eventually(ctx, settleLimit, func() error { return backTo(b, used, callers*each) }))
+		must(t, harness.Eventually(ctx, settleLimit, func() error { return backTo(b, used, int64(callers*each)) }))
 		must(t, harness.Eventually(ctx, settleLimit, func() error {
 			now, err := b.Available(ctx, pool)
-			if err == nil && (now > available || now < available-callers*each*mib) {
+			if err == nil && (now > available || now < available-int64(callers*each)*mib) {
 				err = fmt.Errorf("available were %d bytes before the storm, now are %d", available, now)
 			}
 			return err
@@ -199,7 +202,12 @@ func TestThinVolumesMayBeOverPromisedOnlyWhereAsked(t *testing.T) {
 		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool).With(200, "capacity", "overcommitPercent")}, Metrics: true})
 		b := bench{Driver: d, Storage: s}
 		ask := blockClaim()
-		ask.Bytes = s.Bytes() * 3 / 4
+		ask.Bytes = s.Can().Round(s.Bytes() * 3 / 4)
+		if !s.Can().Thin() {
+			must(t, b.Volume(t, ask).Create(ctx))
+			noRoom(t, b, ask) // whatever may be promised, bytes can't be doubled
+			return
+		}
 		var made []*harness.Volume
 		for range 2 {
 			v := b.Volume(t, ask)
@@ -208,10 +216,12 @@ func TestThinVolumesMayBeOverPromisedOnlyWhereAsked(t *testing.T) {
 		}
 		must(t, promised(ctx, b, 2*ask.Bytes, 2))
 		noRoom(t, b, ask)
-		thick := ask
-		thick.Parameters = in(pool, "provisioning", "thick")
-		thick.Bytes = s.Bytes() * 6 / 5
-		noRoom(t, b, thick) // a promise can be doubled, bytes can't
+		if s.Can().Thick() {
+			thick := ask
+			thick.Parameters = in(pool, "provisioning", "thick")
+			thick.Bytes = s.Bytes() * 6 / 5
+			noRoom(t, b, thick) // a promise can be doubled, bytes can't
+		}
 		for _, v := range made {
 			must(t, v.Delete(ctx))
 		}

@@ -6,14 +6,19 @@ import (
 	"testing"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // TestAFamilyOfCopiesIsDeletedInAnyOrder: a volume, its snapshot, a clone of that, and the clone's snapshot.
 func TestAFamilyOfCopiesIsDeletedInAnyOrder(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeClones, func(t *testing.T, b bench) {
 		camera := b.camera()
 		before := photograph(t, camera)
-		for n, order := range permutations(4) {
+		family := 4
+		if !b.Can().Snapshots {
+			family = 2
+		}
+		for n, order := range permutations(family) {
 			c := claims()[n%4]
 			t.Run(fmt.Sprintf("%v %s", order, kindOf(c)), func(t *testing.T) { deleteFamily(t, b, c, order) })
 		}
@@ -25,21 +30,28 @@ func deleteFamily(t *testing.T, b bench, c harness.Claim, order []int) {
 	ctx := t.Context()
 	v := b.Volume(t, c)
 	must(t, v.Create(ctx))
-	s := snapshotOf(t, v)
-	c.From = s.Source()
+	var snapshots []func(context.Context) error
+	c.From = v.Source()
+	if b.Can().Snapshots {
+		s := snapshotOf(t, v)
+		c.From = s.Source()
+		snapshots = append(snapshots, s.Delete)
+	}
 	clone := b.Volume(t, c)
 	must(t, harness.Retry(withLimit(t, settleLimit), clone.Create))
-	second := snapshotOf(t, clone)
-	deletes := []func(context.Context) error{v.Delete, s.Delete, clone.Delete, second.Delete}
+	if b.Can().Snapshots {
+		snapshots = append(snapshots, snapshotOf(t, clone).Delete)
+	}
+	deletes := append([]func(context.Context) error{v.Delete, clone.Delete}, snapshots...)
 	for _, n := range order {
 		must(t, deletes[n](ctx))
 	}
 	volumes, err := b.Listed(ctx)
 	must(t, err)
-	snapshots, err := b.ListedSnapshots(ctx)
+	left, err := b.ListedSnapshots(ctx)
 	must(t, err)
-	if len(volumes)+len(snapshots) > 0 {
-		t.Errorf("listed after all are deleted: %v, %v", volumes, snapshots)
+	if len(volumes)+len(left) > 0 {
+		t.Errorf("listed after all are deleted: %v, %v", volumes, left)
 	}
 }
 
@@ -60,8 +72,11 @@ func permutations(n int) [][]int {
 
 // TestAThickCopyTakesAllItsSpace, whatever it is a copy of.
 func TestAThickCopyTakesAllItsSpace(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, func(c rows.Can) bool { return c.Snapshots && c.Thick() }, func(t *testing.T, b bench) {
 		for _, kinds := range [][2]string{{"thin", "thick"}, {"thick", "thick"}, {"thick", "thin"}} {
+			if !b.Can().Thin() && kinds != [2]string{"thick", "thick"} {
+				continue
+			}
 			t.Run(kinds[0]+" to "+kinds[1], func(t *testing.T) {
 				ctx := t.Context()
 				c := blockClaim()

@@ -3,47 +3,64 @@ package conformance
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
 	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
-// What happens to a formatted volume behind the driver's back, and what staging must say to it. In no case may it make a
-// file system: where the bytes come back, the data does.
+// What happens to the bytes of a formatted volume behind the driver's back, and what staging must say to it. In no case may it
+// make a file system: where the bytes come back, the data does.
 func TestAFormattedVolumeIsNeverFormattedAgain(t *testing.T) {
 	damages := map[string]struct {
 		do   func(t *testing.T, content, fs string)
 		want []codes.Code
 	}{
-		"it reads blank":                      {blank, code(codes.DataLoss)},
-		"only its first MiB reads blank":      {blankHead, code(codes.DataLoss, codes.FailedPrecondition)},
-		"it has another file system's UUID":   {otherUUID, code(codes.FailedPrecondition)},
-		"it has another type of file system":  {otherType, code(codes.FailedPrecondition)},
-		"it holds something else":             {otherContent, code(codes.FailedPrecondition, codes.DataLoss)},
-		"it is gone":                          {gone, notThisOne()},
-		"another file stands in its place":    {replaced, notThisOne()},
-		"a blank file stands in its place":    {replacedBlank, notThisOne()},
-		"it was cut short":                    {short, notThisOne()},
-		"a folder stands in its place":        {folder, notThisOne()},
-		"it is a device node of another disk": {node, notThisOne()},
+		"it reads blank":                     {blank, code(codes.DataLoss)},
+		"only its first MiB reads blank":     {blankHead, code(codes.DataLoss, codes.FailedPrecondition)},
+		"it has another file system's UUID":  {otherUUID, code(codes.FailedPrecondition)},
+		"it has another type of file system": {otherType, code(codes.FailedPrecondition)},
+		"it holds something else":            {otherContent, code(codes.FailedPrecondition, codes.DataLoss)},
 	}
 	onEachBench(t, func(t *testing.T, b bench) {
 		for i, name := range slices.Sorted(maps.Keys(damages)) {
 			fs := b.filesystem(i)
-			t.Run(fs+": "+name, func(t *testing.T) { neverAgain(t, b, fs, damages[name].do, damages[name].want) })
+			damage := damages[name]
+			t.Run(fs+": "+name, func(t *testing.T) {
+				neverAgain(t, b, fs, damage.want, func(t testing.TB, id string) func() {
+					var aside string
+					withContent(t, b, id, func(content string) {
+						var err error
+						aside, err = harness.SetAside(t, content)
+						must(t, err)
+						damage.do(t.(*testing.T), content, fs)
+					})
+					return func() {
+						withContent(t, b, id, func(content string) { must(t, harness.BringBack(aside, content)) })
+					}
+				})
+			})
 		}
 	})
 }
 
-func neverAgain(t *testing.T, b bench, fs string, damage func(t *testing.T, content, fs string), want []codes.Code) {
+// What happens to its place.
+func TestWhatStandsInAVolumesPlaceIsNotTakenForIt(t *testing.T) {
+	onEachBench(t, func(t *testing.T, b bench) {
+		for i, loss := range b.Losses() {
+			fs := b.filesystem(i)
+			t.Run(fs+": "+loss.Name, func(t *testing.T) { neverAgain(t, b, fs, notThisOne(), loss.Do) })
+		}
+	})
+}
+
+// neverAgain damages a volume that holds data, stages it in vain, and finds the data once the damage is undone.
+func neverAgain(t *testing.T, b bench, fs string, want []codes.Code, damage func(testing.TB, string) (undo func())) {
 	ctx := t.Context()
 	v := b.Volume(t, claim(fs))
 	must(t, v.Up(ctx))
@@ -52,11 +69,7 @@ func neverAgain(t *testing.T, b bench, fs string, damage func(t *testing.T, cont
 	must(t, v.Unpublish(ctx))
 	must(t, v.Unstage(ctx))
 
-	content, err := b.Content(v.ID)
-	must(t, err)
-	aside := filepath.Join(harness.Dir(t), "aside")
-	must(t, harness.Run("cp", "--sparse=always", content, aside))
-	damage(t, content, fs)
+	undo := damage(t, v.ID)
 	camera := b.camera(filepath.Dir(v.Staging))
 	before := photograph(t, camera)
 	refused(t, "stage", v.Stage(ctx), want, v.ID)
@@ -64,52 +77,34 @@ func neverAgain(t *testing.T, b bench, fs string, damage func(t *testing.T, cont
 	must(t, v.Unstage(ctx))
 	// The kernel lets go of a loop device when its last user does, who may be a stranger that looks around.
 	must(t, camera.Settles(ctx, before, settleLimit))
-	restore(t, content, aside)
-	must(t, v.Stage(ctx))
+	undo()
+	must(t, harness.Retry(ctx, v.Stage)) // a device that was looked for in vain may take a moment
 	must(t, v.Publish(ctx))
 	must(t, holds(v, d, 0))
 	must(t, v.Down(ctx))
 }
 
-// restore brings a volume's bytes back into the very file where that still exists, else as the file that was put aside by
-// the damage, else anew.
-func restore(t *testing.T, content, aside string) {
+// withContent opens the bytes of a volume that isn't staged.
+func withContent(t testing.TB, b bench, id string, use func(path string)) {
 	t.Helper()
-	if _, err := os.Lstat(content + ".true"); err == nil {
-		must(t, os.RemoveAll(content))
-		must(t, os.Rename(content+".true", content))
-		return
-	}
-	info, err := os.Stat(aside)
+	content, err := b.Content(id)
 	must(t, err)
-	must(t, os.Truncate(content, 0))
-	must(t, harness.Run("dd", "if="+aside, "of="+content, "bs=1M", "conv=notrunc,sparse", "status=none"))
-	must(t, os.Truncate(content, info.Size()))
+	defer func() { must(t, content.Close()) }()
+	use(content.Path)
 }
 
 func size(t *testing.T, path string) int64 {
 	t.Helper()
-	info, err := os.Stat(path)
+	n, err := harness.DeviceBytes(path)
 	must(t, err)
-	return info.Size()
+	return n
 }
 
-func blank(t *testing.T, content, _ string) {
-	n := size(t, content)
-	must(t, os.Truncate(content, 0))
-	must(t, os.Truncate(content, n))
-}
+func blank(t *testing.T, content, _ string) { must(t, harness.Blank(content)) }
 
-func blankHead(t *testing.T, content, _ string) {
-	f, err := os.OpenFile(content, os.O_WRONLY, 0)
-	must(t, err)
-	_, err = f.Write(make([]byte, mib))
-	must(t, err)
-	must(t, f.Close())
-}
+func blankHead(t *testing.T, content, _ string) { must(t, harness.BlankPart(content, 0, mib)) }
 
-func format(t *testing.T, content, fs string) {
-	t.Helper()
+func otherUUID(t *testing.T, content, fs string) {
 	blank(t, content, fs)
 	option := map[string]string{"ext4": "-U", "xfs": "-muuid=", "btrfs": "-U"}[fs]
 	id := uuid.NewString()
@@ -119,8 +114,6 @@ func format(t *testing.T, content, fs string) {
 	}
 	must(t, harness.Mkfs(fs, content, option, id))
 }
-
-func otherUUID(t *testing.T, content, fs string) { format(t, content, fs) }
 
 func otherType(t *testing.T, content, fs string) {
 	blank(t, content, fs)
@@ -138,40 +131,6 @@ func otherContent(t *testing.T, content, fs string) {
 	must(t, (harness.Data{Seed: "noise", Bytes: min(n, 8*mib)}).WriteDevice(content, 0))
 }
 
-func moveAway(t *testing.T, content string) {
-	t.Helper()
-	must(t, os.Rename(content, content+".true"))
-}
-
-func gone(t *testing.T, content, _ string) { moveAway(t, content) }
-
-func replaced(t *testing.T, content, fs string) {
-	n := size(t, content)
-	moveAway(t, content)
-	must(t, os.WriteFile(content, nil, 0o600))
-	must(t, os.Truncate(content, n))
-	format(t, content, fs)
-}
-
-func replacedBlank(t *testing.T, content, _ string) {
-	n := size(t, content)
-	moveAway(t, content)
-	must(t, os.WriteFile(content, nil, 0o600))
-	must(t, os.Truncate(content, n))
-}
-
-func short(t *testing.T, content, _ string) { must(t, os.Truncate(content, size(t, content)/2)) }
-
-func folder(t *testing.T, content, _ string) {
-	moveAway(t, content)
-	must(t, os.Mkdir(content, 0o755))
-}
-
-func node(t *testing.T, content, _ string) {
-	moveAway(t, content)
-	must(t, unix.Mknod(content, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 0))))
-}
-
 // A volume on which a file system was damaged while it lay unused.
 func TestADamagedFileSystemIsRefusedAndTheRepairIsNamed(t *testing.T) {
 	onEachBench(t, func(t *testing.T, b bench) {
@@ -179,11 +138,11 @@ func TestADamagedFileSystemIsRefusedAndTheRepairIsNamed(t *testing.T) {
 		v := b.Volume(t, claim("ext4"))
 		must(t, v.Create(ctx))
 		must(t, v.Attach(ctx))
-		content, err := b.Content(v.ID)
-		must(t, err)
-		// An inode table that no preen can put right: the root's own inode cleared.
-		must(t, harness.Run("debugfs", "-w", "-R", "clri <2>", content))
-		must(t, harness.Run("debugfs", "-w", "-R", "set_super_value state 2", content)) // EXT2_ERROR_FS
+		withContent(t, b, v.ID, func(content string) {
+			// An inode table that no preen can put right: the root's own inode cleared.
+			must(t, harness.Run("debugfs", "-w", "-R", "clri <2>", content))
+			must(t, harness.Run("debugfs", "-w", "-R", "set_super_value state 2", content)) // EXT2_ERROR_FS
+		})
 		// Preening may have changed the volume itself; nothing else is different.
 		camera := b.camera(filepath.Dir(v.Staging))
 		mounts, records := harness.Camera{Under: camera.Under}, harness.Camera{Files: []string{b.StageRecords()}}
@@ -220,13 +179,11 @@ func dirty(t *testing.T, b bench, fs string) {
 		must(t, store(v, d, 0))
 		all = append(all, d)
 	}
-	content, err := b.Content(v.ID)
-	must(t, err)
 	instant := filepath.Join(harness.Dir(t), "instant")
 	b.Instant(t, v.ID, instant)
 	must(t, v.Unpublish(ctx))
 	must(t, v.Unstage(ctx))
-	restore(t, content, instant)
+	withContent(t, b, v.ID, func(content string) { must(t, harness.BringBack(instant, content)) })
 	must(t, v.Stage(ctx))
 	must(t, v.Publish(ctx))
 	for _, d := range all {

@@ -45,9 +45,7 @@ func TestAVolumesEndIsChosenWhileItLives(t *testing.T) {
 		if !slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, retained.ID) }) {
 			t.Errorf("the retained volume %s is not among %v", retained.ID, names)
 		}
-		content, err := b.Content(retained.ID)
-		must(t, err)
-		must(t, d.CheckDevice(content, 0))
+		withContent(t, b, retained.ID, func(content string) { must(t, d.CheckDevice(content, 0)) })
 
 		changed := inUse(t, b, claim("ext4"), d)
 		must(t, modify(ctx, changed, map[string]string{"onDelete": "retain"}))
@@ -125,11 +123,11 @@ func TestAZeroedVolumesBytesAreNowhere(t *testing.T) {
 	onEachBench(t, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		c := blockClaim()
-		c.Parameters = in(pool, "provisioning", "thick")
+		c.Parameters = in(pool, "provisioning", b.Can().Provisioning[len(b.Can().Provisioning)-1])
 		c.Mutable = map[string]string{"wipe": "zero"}
 		v := b.Volume(t, c)
 		err := v.Create(ctx)
-		if !b.Wipes() {
+		if !b.Can().Wipes {
 			refused(t, "wipe zero where old blocks can't be reached", err, code(codes.InvalidArgument), "wipe", "zero")
 			return
 		}

@@ -17,19 +17,21 @@ func TestForeignDataIsNeverTouched(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		ctx := t.Context()
 		s := row.Setup(t)
-		foreign := harness.Camera{Files: s.Foreign(t)}
+		foreign := s.Foreign(t)
 		before := photograph(t, foreign)
 
 		// What isn't blank isn't taken, unless the administrator says so.
 		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
-		refused(t, "create on storage that isn't blank", d.Volume(t, claim("ext4")).Create(ctx), code(codes.Unavailable), pool, "initialize")
+		if !row.Can().Shared {
+			refused(t, "create on storage that isn't blank", d.Volume(t, claim("ext4")).Create(ctx), code(codes.Unavailable), pool, "initialize")
+		}
 		if diff := before.Diff(photograph(t, foreign)); diff != "" {
 			t.Errorf("refusing changed foreign data:\n%s", diff)
 		}
 		must(t, d.SetDatastores(s.Initialized(pool)))
 		serving(t, d, pool)
 		all := s.Camera()
-		blank := photograph(t, all)
+		blank := photographAtRest(t, all)
 
 		var volumes []*harness.Volume
 		for fs := range rows.Filesystems() {
@@ -41,11 +43,8 @@ func TestForeignDataIsNeverTouched(t *testing.T) {
 		for _, v := range volumes {
 			must(t, v.Down(ctx))
 		}
-		// Volumes whose folders are planted are none, and their names are free.
-		for _, name := range []string{
-			"pvc-00000000-0000-4000-8000-000000000000", "pvc-11111111-1111-4111-8111-111111111111", "pvc-22222222-2222-4222-8222-222222222222",
-			"foreign", "evil",
-		} {
+		// What is planted in a volume's place is none, and its name is free.
+		for _, name := range append(rows.Planted(), "foreign", "evil") {
 			c := claim("ext4")
 			c.Name = name
 			v := d.Volume(t, c)
@@ -64,7 +63,7 @@ func TestForeignDataIsNeverTouched(t *testing.T) {
 
 // A folder of a volume that is swapped for a link between two calls: the link is not followed.
 func TestALinkPlantedInAVolumesPlaceIsNotFollowed(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, func(c rows.Can) bool { return c.Images }, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		for _, whole := range []bool{true, false} {
 			t.Run(fmt.Sprintf("the folder=%v", whole), func(t *testing.T) {
@@ -72,9 +71,9 @@ func TestALinkPlantedInAVolumesPlaceIsNotFollowed(t *testing.T) {
 				must(t, v.Create(ctx))
 				image, err := b.Content(v.ID)
 				must(t, err)
-				planted := image
+				planted := image.Path
 				if whole {
-					planted = filepath.Dir(image)
+					planted = filepath.Dir(planted)
 				}
 				aside := filepath.Join(harness.Dir(t), "aside")
 				must(t, harness.Run("cp", "-a", "--sparse=always", planted, aside))

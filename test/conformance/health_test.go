@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 
@@ -11,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // sick tells what the controller says of a volume, by status and reason.
@@ -84,9 +84,9 @@ func TestAVolumeWhoseBytesAreGoneSaysSo(t *testing.T) {
 		ctx := t.Context()
 		well, ill := b.Volume(t, blockClaim()), b.Volume(t, blockClaim())
 		must(t, inSeries(ctx, well.Create, ill.Create))
-		content, err := b.Content(ill.ID)
-		must(t, err)
-		must(t, os.Rename(content, content+".away"))
+		losses := b.Losses()
+		gone := slices.IndexFunc(losses, func(l rows.Loss) bool { return l.Gone })
+		bringBack := losses[gone].Do(t, ill.ID)
 		must(t, b.Restart(ctx))
 		must(t, harness.Eventually(ctx, settleLimit, func() error {
 			got, err := sick(ctx, ill)
@@ -100,7 +100,7 @@ func TestAVolumeWhoseBytesAreGoneSaysSo(t *testing.T) {
 		if len(listed.GetEntries()) != 1 || listed.GetEntries()[0].GetVolumeId() != ill.ID {
 			t.Errorf("the abnormal volumes are %v, not just %s", listed.GetEntries(), ill.ID)
 		}
-		must(t, os.Rename(content+".away", content))
+		bringBack()
 		must(t, b.Restart(ctx))
 		must(t, harness.Eventually(ctx, settleLimit, func() error {
 			got, err := sick(ctx, ill)

@@ -171,8 +171,10 @@ func TestARepeatWithAnotherWishIsToldSo(t *testing.T) {
 			"a limit below it":  func(c *harness.Claim) { c.Bytes, c.Limit = mib, c.Bytes-mib },
 			"xfs":               func(c *harness.Claim) { c.Filesystem = "xfs" },
 			"a block device":    func(c *harness.Claim) { c.Block = true },
-			"thick":             func(c *harness.Claim) { c.Parameters = in(pool, "provisioning", "thick") },
 			"other mkfsOptions": func(c *harness.Claim) { c.Parameters = in(pool, "mkfsOptions", "-m 0") },
+		}
+		for _, other := range b.Can().Provisioning[1:] {
+			change[other] = func(c *harness.Claim) { c.Parameters = in(pool, "provisioning", other) }
 		}
 		camera := b.Camera()
 		before := photograph(t, camera)

@@ -51,7 +51,7 @@ func TestAHostileVolumeHandleReachesNothing(t *testing.T) {
 		v := b.Volume(t, claim("ext4"))
 		must(t, v.Up(t.Context()))
 		camera := b.camera(filepath.Dir(v.Staging))
-		camera.Files = append(camera.Files, foreign...)
+		camera = camera.And(foreign)
 		before := photograph(t, camera)
 		for name, id := range handles() {
 			for call, err := range withID(t, v, id) {

@@ -16,9 +16,9 @@ import (
 )
 
 // kinds are the volumes that each life test goes through.
-func kinds() map[string]harness.Claim {
+func (b bench) kinds() map[string]harness.Claim {
 	all := map[string]harness.Claim{}
-	for _, provisioning := range []string{"thin", "thick"} {
+	for _, provisioning := range b.Can().Provisioning {
 		for fs := range rows.Filesystems() {
 			c := claim(fs)
 			c.Parameters = in(pool, "provisioning", provisioning)
@@ -33,9 +33,10 @@ func kinds() map[string]harness.Claim {
 
 // someKinds are some of them, others on each row.
 func (b bench) someKinds() map[string]harness.Claim {
-	all := kinds()
+	all := b.kinds()
+	first, last := b.Can().Provisioning[0], b.Can().Provisioning[len(b.Can().Provisioning)-1]
 	some := map[string]harness.Claim{}
-	for _, name := range []string{b.filesystem(0) + ", thin", b.filesystem(1) + ", thick", "raw block, thin"} {
+	for _, name := range []string{b.filesystem(0) + ", " + first, b.filesystem(1) + ", " + last, "raw block, " + first} {
 		some[name] = all[name]
 	}
 	return some
@@ -45,7 +46,7 @@ func (b bench) someKinds() map[string]harness.Claim {
 // each turn, and in the end the machine looks as if nothing had been.
 func TestAVolumeLivesAndLeavesNothingBehind(t *testing.T) {
 	onEachBench(t, func(t *testing.T, b bench) {
-		for name, c := range kinds() {
+		for name, c := range b.kinds() {
 			t.Run(name, func(t *testing.T) { live(t, b, c) })
 		}
 	})
@@ -198,7 +199,7 @@ func stats(t *testing.T, v *harness.Volume) {
 func TestAThickVolumeKeepsItsSpaceAndAThinOneGivesItBack(t *testing.T) {
 	onEachBench(t, func(t *testing.T, b bench) {
 		for _, fs := range []string{"ext4", "xfs", "btrfs", ""} {
-			for _, provisioning := range []string{"thin", "thick"} {
+			for _, provisioning := range b.Can().Provisioning {
 				name := fmt.Sprintf("%s on a %s volume", fs, provisioning)
 				t.Run(name, func(t *testing.T) { space(t, b, fs, provisioning) })
 			}

@@ -20,25 +20,22 @@ func TestABadFileKeepsTheOldStateAndIsExplained(t *testing.T) {
 		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}}), Storage: s}
 		serving(t, b.Driver, pool)
 		good, extra := s.Datastore(pool), other.Datastore("extra")
-		bad := map[string]struct {
-			file string
-			says string
-		}{
+		type badFile struct{ file, says string }
+		bad := map[string]badFile{
 			"no YAML":               {"{{{", "yaml"},
 			"an unknown field":      {file(t, extra.With(1, "capacity", "overcomitPercent"), good), "spec.capacity.overcomitPercent"},
 			"an unknown kind":       {strings.Replace(file(t, extra, good), "kind: Datastore", "kind: Datastor", 1), "Datastor"},
 			"an unknown version":    {strings.Replace(file(t, extra, good), "v1alpha1", "v9", 1), "v9"},
 			"an unknown type":       {file(t, extra.With("floppy", "type"), good), "floppy"},
 			"a name twice":          {file(t, good, other.Datastore(pool)), pool},
-			"a path twice":          {file(t, good, s.Datastore("again")), "again"},
-			"a relative path":       {file(t, extra.With("srv/x", "directory", "path"), good), "srv/x"},
-			"the root":              {file(t, extra.With("/", "directory", "path"), good), `"/"`},
-			"a path with a parent":  {file(t, extra.With("/srv/../etc", "directory", "path"), good), "/srv/../etc"},
 			"a bad name":            {file(t, other.Datastore("Not A Name"), good), "Not A Name"},
 			"a share over all":      {file(t, extra.With("120%", "capacity", "reserve"), good), "120%"},
 			"a word that isn't one": {file(t, extra.With("Fat", "volumes", "provisioning"), good), "Fat"},
 			"a negative limit":      {file(t, extra.With(-1, "capacity", "maxVolumes"), good), "maxVolumes"},
 			"a field of no type":    {file(t, extra.With("x", "nfs", "server"), good), "nfs"},
+		}
+		for _, m := range s.Mistakes("extra") {
+			bad[m.Name] = badFile{file(t, m.Document, good), m.Says}
 		}
 		for name, c := range bad {
 			begin := len(b.Log())

@@ -10,12 +10,13 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // TestACopyOutlivesTheDriversCrashes: a copy that takes a while is killed again and again, goes on, and is not ready
 // before all of it is there.
 func TestACopyOutlivesTheDriversCrashes(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeClones, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		camera := b.camera()
 		before := photograph(t, camera)
@@ -26,15 +27,20 @@ func TestACopyOutlivesTheDriversCrashes(t *testing.T) {
 		must(t, inSeries(ctx, v.Unpublish, v.Unstage, v.Detach))
 
 		s := v.Snapshot()
-		killedWhile(t, b, s.Create)
-		must(t, s.Ready(withLimit(t, 2*time.Minute)))
-		c.From = s.Source()
+		c.From = v.Source()
+		if b.Can().Snapshots {
+			killedWhile(t, b, s.Create)
+			must(t, s.Ready(withLimit(t, 2*time.Minute)))
+			c.From = s.Source()
+		}
 		clone := b.Volume(t, c)
 		killedWhile(t, b, clone.Create)
 		must(t, harness.Retry(withLimit(t, 2*time.Minute), clone.Create))
 		must(t, inSeries(ctx, clone.Attach, clone.Stage, clone.Publish))
 		must(t, holds(clone, d, 0))
-		must(t, s.Delete(ctx))
+		if b.Can().Snapshots {
+			must(t, s.Delete(ctx))
+		}
 		must(t, inSeries(ctx, clone.Down, v.Delete))
 		must(t, camera.Settles(ctx, before, settleLimit))
 	})
@@ -58,10 +64,8 @@ func killedWhile(t *testing.T, b bench, call func(context.Context) error) {
 
 // TestACopyThatHasNoRoomLeavesNothing and says so.
 func TestACopyThatHasNoRoomLeavesNothing(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
-		if b.CopiesInUse() {
-			return // they share their blocks, and need none
-		}
+	needsRoom := func(c rows.Can) bool { return c.Clones && !c.Shares }
+	onBenchesThat(t, needsRoom, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		c := blockClaim()
 		c.Bytes = 64 * mib
@@ -70,18 +74,24 @@ func TestACopyThatHasNoRoomLeavesNothing(t *testing.T) {
 		camera := b.camera()
 		before := photograph(t, camera)
 		empty := b.Fill(t, 20*mib)
-		s := v.Snapshot()
+		c.From = v.Source()
+		clone := b.Volume(t, c)
+		create, remove := clone.Create, clone.Delete
+		if b.Can().Snapshots {
+			s := v.Snapshot()
+			create, remove = s.Create, s.Delete
+		}
 		var err error
 		must(t, harness.Eventually(ctx, settleLimit, func() error {
-			if err = s.Create(ctx); status.Code(err) != codes.ResourceExhausted {
-				return fmt.Errorf("the snapshot without room: %w", err)
+			if err = create(ctx); status.Code(err) != codes.ResourceExhausted {
+				return fmt.Errorf("the copy without room: %w", err)
 			}
 			return nil
 		}))
 		empty()
 		must(t, camera.Settles(ctx, before, settleLimit))
-		must(t, harness.Eventually(ctx, settleLimit, func() error { return s.Create(ctx) }))
-		must(t, s.Delete(ctx))
+		must(t, harness.Eventually(ctx, settleLimit, func() error { return create(ctx) }))
+		must(t, remove(ctx))
 		must(t, v.Delete(ctx))
 	})
 }

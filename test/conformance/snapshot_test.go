@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // claims are a volume with each file system, and a raw one.
@@ -35,7 +36,7 @@ func inUse(t *testing.T, b bench, c harness.Claim, d harness.Data) *harness.Volu
 
 // standBack takes a volume from its pod where the pool can't copy what is in use.
 func standBack(ctx context.Context, b bench, v *harness.Volume) error {
-	if b.CopiesInUse() {
+	if b.Can().CopiesInUse {
 		return nil
 	}
 	return inSeries(ctx, v.Unpublish, v.Unstage, v.Detach)
@@ -43,7 +44,7 @@ func standBack(ctx context.Context, b bench, v *harness.Volume) error {
 
 // comeBack undoes standBack.
 func comeBack(ctx context.Context, b bench, v *harness.Volume) error {
-	if b.CopiesInUse() {
+	if b.Can().CopiesInUse {
 		return nil
 	}
 	return inSeries(ctx, v.Attach, v.Stage, v.Publish)
@@ -78,7 +79,7 @@ func copyOf(t *testing.T, b bench, c harness.Claim, from *csi.VolumeContentSourc
 
 // TestASnapshotHoldsWhatItsVolumeHeld restores larger, on the node where the volume is mounted.
 func TestASnapshotHoldsWhatItsVolumeHeld(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSnapshots, func(t *testing.T, b bench) {
 		for _, c := range claims() {
 			t.Run(kindOf(c), func(t *testing.T) { snapshotLife(t, b, c) })
 		}
@@ -131,7 +132,7 @@ func snapshotLife(t *testing.T, b bench, c harness.Claim) {
 
 // TestACloneAndItsOriginAreUsedSideBySide clones a clone, too.
 func TestACloneAndItsOriginAreUsedSideBySide(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeClones, func(t *testing.T, b bench) {
 		for _, c := range claims() {
 			t.Run(kindOf(c), func(t *testing.T) {
 				ctx := t.Context()
@@ -162,10 +163,8 @@ func TestACloneAndItsOriginAreUsedSideBySide(t *testing.T) {
 
 // TestWhatIsInUseIsCopiedOrRefused: a type that can't copy what is written to says so, and says what can.
 func TestWhatIsInUseIsCopiedOrRefused(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
-		if b.CopiesInUse() {
-			return // the tests above do it
-		}
+	copyAtRest := func(c rows.Can) bool { return c.Clones && !c.CopiesInUse } // the tests above do the others
+	onBenchesThat(t, copyAtRest, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		camera := b.camera()
 		before := photograph(t, camera)
@@ -178,12 +177,14 @@ func TestWhatIsInUseIsCopiedOrRefused(t *testing.T) {
 			if state.back != nil {
 				must(t, state.back(ctx))
 			}
-			s := v.Snapshot()
-			refused(t, "snapshot while "+state.name, s.Create(ctx), code(codes.FailedPrecondition), v.ID, "xfs")
+			if b.Can().Snapshots {
+				s := v.Snapshot()
+				refused(t, "snapshot while "+state.name, s.Create(ctx), code(codes.FailedPrecondition), append(b.Can().Copiers, v.ID)...)
+			}
 			c := claim("ext4")
 			c.From = v.Source()
 			clone := b.Volume(t, c)
-			refused(t, "clone while "+state.name, clone.Create(ctx), code(codes.FailedPrecondition), v.ID, "xfs")
+			refused(t, "clone while "+state.name, clone.Create(ctx), code(codes.FailedPrecondition), append(b.Can().Copiers, v.ID)...)
 		}
 		listed, err := b.ListedSnapshots(ctx)
 		must(t, err)
@@ -199,7 +200,7 @@ func TestWhatIsInUseIsCopiedOrRefused(t *testing.T) {
 
 // TestACopyIsRefusedThatCantBe changes nothing.
 func TestACopyIsRefusedThatCantBe(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSnapshots, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		v := b.Volume(t, claim("ext4"))
 		must(t, v.Create(ctx))
@@ -238,7 +239,7 @@ func TestACopyIsRefusedThatCantBe(t *testing.T) {
 
 // TestARepeatedSnapshotIsTheSame and one of another volume under its name is refused.
 func TestARepeatedSnapshotIsTheSame(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSnapshots, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		v, other := b.Volume(t, blockClaim()), b.Volume(t, blockClaim())
 		must(t, inSeries(ctx, v.Create, other.Create))

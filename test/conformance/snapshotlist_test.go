@@ -12,7 +12,7 @@ import (
 
 // TestSnapshotsAreListed by source, by ID and page by page.
 func TestSnapshotsAreListed(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSnapshots, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		v, other := b.Volume(t, blockClaim()), b.Volume(t, blockClaim())
 		must(t, inSeries(ctx, v.Create, other.Create))

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // subdirectory is a claim for a directory whose size nobody enforces.
@@ -18,8 +19,10 @@ func subdirectory() harness.Claim {
 	return harness.Claim{Bytes: 16 * mib, Parameters: in(pool, "format", "subdirectory", "quota", "none")}
 }
 
+func makeSubdirectories(c rows.Can) bool { return c.Subdirectories }
+
 func TestASubdirectorysLife(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSubdirectories, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		camera := b.camera()
 		before := photograph(t, camera)
@@ -81,7 +84,7 @@ func mountedWith(path string, flags int64) error {
 }
 
 func TestASubdirectoryThatCantBeIsRefused(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSubdirectories, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		camera := b.camera()
 		before := photograph(t, camera)
@@ -108,13 +111,13 @@ func TestASubdirectoryThatCantBeIsRefused(t *testing.T) {
 
 // TestASubdirectoryIsCopiedOrRefused: where the pool can't copy a tree at one instant, it says what can.
 func TestASubdirectoryIsCopiedOrRefused(t *testing.T) {
-	onEachBench(t, func(t *testing.T, b bench) {
+	onBenchesThat(t, makeSubdirectories, func(t *testing.T, b bench) {
 		ctx := t.Context()
 		camera := b.camera()
 		before := photograph(t, camera)
 		d := harness.Data{Seed: "tree", Bytes: mib}
 		v := inUse(t, b, subdirectory(), d)
-		if !b.CopiesTrees() {
+		if !b.Can().CopiesTrees {
 			refused(t, "a snapshot of a sub-directory", v.Snapshot().Create(ctx), code(codes.InvalidArgument, codes.FailedPrecondition), "btrfs")
 			c := subdirectory()
 			c.From = v.Source()

@@ -19,6 +19,10 @@ func TestMain(m *testing.M) {
 	}
 	onlyPoint() // defines its flag
 	flag.Parse()
+	parallel := parallel
+	if harness.InMachine() {
+		parallel = "2" // on one CPU
+	}
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -53,10 +53,19 @@ type kind struct {
 	name  string
 	claim harness.Claim
 	plot  plot
-	// every is how many points are skipped for one that is tried, on the rows named by their ending; other rows are for
-	// the full matrix only.
+	// can tells whether volumes of a row can be of this kind.
+	can func(rows.Can) bool
+	// every is how many points are skipped for one that is tried, on the rows of those names; other rows are for the full
+	// matrix only.
 	every map[string]int
 }
+
+// What volumes of a kind must be able to be.
+func anyRow(rows.Can) bool            { return true }
+func bothWays(c rows.Can) bool        { return c.Thin() && c.Thick() }
+func tree(c rows.Can) bool            { return c.Subdirectories }
+func copies(c rows.Can) bool          { return c.Clones }
+func copiesEitherWay(c rows.Can) bool { return c.Clones && c.Thin() && c.Thick() }
 
 func kinds() []kind {
 	least := rows.Filesystems()
@@ -71,20 +80,21 @@ func kinds() []kind {
 		return harness.Claim{Filesystem: fs, Bytes: least[fs], Parameters: in(others...)}
 	}
 	raw := harness.Claim{Block: true, Bytes: 16 * mib, Parameters: in()}
-	tree := harness.Claim{Bytes: 16 * mib, Parameters: in("format", "subdirectory", "quota", "none")}
+	folder := harness.Claim{Bytes: 16 * mib, Parameters: in("format", "subdirectory", "quota", "none")}
 	return []kind{
-		{"ext4", of("ext4"), whole, map[string]int{"directory-ext4": 1}},
-		{"xfs", of("xfs"), whole, map[string]int{"directory-xfs": 3}},
-		{"btrfs", of("btrfs"), whole, map[string]int{"directory-btrfs": 3}},
-		{"raw block", raw, whole, map[string]int{"directory-xfs": 3}},
-		{"ext4, thick", of("ext4", "provisioning", "thick"), whole, map[string]int{"directory-btrfs": 3}},
-		{"sub-directory", tree, whole, map[string]int{"directory-ext4": 4, "directory-btrfs": 4}},
-		{"copies of ext4", of("ext4"), copied, map[string]int{"directory-ext4": 6}},
-		{"copies of xfs", of("xfs"), copied, map[string]int{"directory-xfs": 8}},
-		{"copies of btrfs", of("btrfs"), copied, map[string]int{"directory-btrfs": 8}},
-		{"copies of thick raw block", thick(raw), copied, nil},
-		{"archived", raw, archived, map[string]int{"directory-ext4": 4}},
-		{"archived sub-directory", tree, archived, nil},
+		{"ext4", of("ext4"), whole, anyRow, map[string]int{"directory-ext4": 1, "lvm-thin": 4}},
+		{"xfs", of("xfs"), whole, anyRow, map[string]int{"directory-xfs": 3, "lvm-thick": 5}},
+		{"btrfs", of("btrfs"), whole, anyRow, map[string]int{"directory-btrfs": 3}},
+		{"raw block", raw, whole, anyRow, map[string]int{"directory-xfs": 3, "lvm-thick": 4}},
+		{"ext4, thick", of("ext4", "provisioning", "thick"), whole, bothWays, map[string]int{"directory-btrfs": 3}},
+		{"sub-directory", folder, whole, tree, map[string]int{"directory-ext4": 4, "directory-btrfs": 4}},
+		{"copies of ext4", of("ext4"), copied, copies, map[string]int{"directory-ext4": 6, "lvm-thin": 10}},
+		{"copies of xfs", of("xfs"), copied, copies, map[string]int{"directory-xfs": 8}},
+		{"copies of btrfs", of("btrfs"), copied, copies, map[string]int{"directory-btrfs": 8}},
+		{"copies of raw block", raw, copied, copies, map[string]int{"lvm-thick": 10}},
+		{"copies of thick raw block", thick(raw), copied, copiesEitherWay, nil},
+		{"archived", raw, archived, anyRow, map[string]int{"directory-ext4": 4, "lvm-thin": 10}},
+		{"archived sub-directory", folder, archived, tree, nil},
 	}
 }
 
@@ -117,6 +127,8 @@ func TestTheDriverMayDieAtAnyPointOfALife(t *testing.T) {
 		for _, k := range kinds() {
 			every, ours := k.every[row.Name()]
 			switch {
+			case !k.can(row.Can()):
+				continue // it is refused: test/conformance
 			case all():
 				every = 1
 			case !ours:

@@ -36,17 +36,22 @@ func whole(l *life) []act {
 	}...), l.down()...)
 }
 
-// copied is the life of a volume that is snapshot, restored larger and cloned; the source goes first.
+// copied is the life of a volume that is snapshot, restored larger and cloned; the source goes first. Where there are no
+// snapshots it is cloned twice.
 func copied(l *life) []act {
 	s := l.volume.Snapshot()
 	acts := l.up()
-	if !l.storage.CopiesInUse() {
+	if !l.storage.Can().CopiesInUse {
 		acts = append(acts, leave(l.volume)...)
 	}
+	from := l.volume.Source
+	if l.storage.Can().Snapshots {
+		from = s.Source
+		acts = append(acts, act{"snapshot", func(ctx context.Context) error { s.Volume = l.volume.ID; return ready(ctx, s) }})
+	}
 	acts = append(acts, []act{
-		{"snapshot", func(ctx context.Context) error { s.Volume = l.volume.ID; return ready(ctx, s) }},
 		{"restore", func(ctx context.Context) error {
-			l.restored.From, l.restored.Bytes = s.Source(), 2*l.volume.Size
+			l.restored.From, l.restored.Bytes = from(), 2*l.volume.Size
 			return l.restored.Create(ctx)
 		}},
 		{"clone", func(ctx context.Context) error {
@@ -54,7 +59,10 @@ func copied(l *life) []act {
 			return l.cloned.Create(ctx)
 		}},
 	}...)
-	acts = append(append(acts, leave(l.volume)...), act{"delete the source", l.volume.Delete}, act{"delete the snapshot", s.Delete})
+	acts = append(append(acts, leave(l.volume)...), act{"delete the source", l.volume.Delete})
+	if l.storage.Can().Snapshots {
+		acts = append(acts, act{"delete the snapshot", s.Delete})
+	}
 	for _, v := range []*harness.Volume{l.restored, l.cloned} {
 		acts = append(acts, act{"attach the copy", v.Attach}, act{"stage the copy", v.Stage}, act{"publish the copy", v.Publish},
 			act{"read the copy", func(context.Context) error { return l.check(v) }})

@@ -172,6 +172,17 @@ func (p Photo) files(root string, sizes bool) error {
 	})
 }
 
+// DeviceSum hashes all bytes of a block device, past what is cached of it.
+func DeviceSum(path string) (sum string, err error) {
+	bytes, err := DeviceBytes(path)
+	if err != nil {
+		return "", err
+	}
+	content, err := readDirect(path, int(bytes))
+	hash := sha256.Sum256(content)
+	return hex.EncodeToString(hash[:12]), err
+}
+
 // contentSum hashes what of a file isn't zero, with where it lies: holes and written zeros are alike, and holes cost
 // nothing.
 func contentSum(path string) (string, error) {

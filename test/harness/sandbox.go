@@ -32,7 +32,8 @@ const (
 // their own and a tmpfs for all files. Whatever a test leaves behind, a mount, a loop device, a driver, goes
 // with the sandbox's first process, even where the tests are killed. Needs root.
 //
-// The driver's binary is built first, unless the environment names one.
+// The driver's binary is built first, unless the environment names one. TEST_MACHINE=1 in the environment runs the tests in a
+// machine of the test bed.
 func Main(m *testing.M) int {
 	switch os.Getenv(roleVariable) {
 	case roleInit:
@@ -53,6 +54,9 @@ func report(code int, err error) int {
 
 // outside builds the driver, makes the namespaces and waits for them.
 func outside() (code int, err error) {
+	if os.Getenv(machineVariable) != "" && !InMachine() {
+		return 1, enterMachine()
+	}
 	base, err := os.MkdirTemp("", "dcsi-")
 	if err != nil {
 		return 1, err

@@ -35,6 +35,9 @@ func TestCSISanity(t *testing.T) {
 			{"binary, block", false, "block", false},
 			{"binary, sub-directories", false, "mount", true},
 		} {
+			if way.trees && !storage.Can().Subdirectories || !daily(way.inProcess, way.access) {
+				continue
+			}
 			order := seed
 			seed++
 			t.Run(storage.Name()+", "+way.name, func(t *testing.T) {
@@ -45,14 +48,25 @@ func TestCSISanity(t *testing.T) {
 	}
 }
 
+// daily tells whether a way is for every day: in a machine of the test bed, which is slow, each row has two of the four ways
+// unless all are asked for.
+func daily(inThisProcess bool, access string) bool {
+	if !harness.InMachine() || os.Getenv("TEST_CRASH_POINTS") == "all" {
+		return true
+	}
+	return inThisProcess == (access == "mount")
+}
+
 // testSanity runs the suite on two datastores of a kind, and then makes sure that nothing of it is left.
 func testSanity(t *testing.T, storage rows.Row, inThisProcess, trees bool, s suite) {
 	one, two := storage.Setup(t), storage.Setup(t)
 	if trees {
 		s.Parameters = map[string]string{"format": "subdirectory", "quota": "none"}
 	}
-	if trees && !one.CopiesTrees() {
+	if trees && !one.Can().CopiesTrees || !one.Can().Clones {
 		s.Without = copySpecs
+	} else if !one.Can().Snapshots {
+		s.Without = snapshotSpecs
 	}
 	d := harness.NewDriver(t, harness.Options{
 		Datastores: []harness.Datastore{one.Datastore("one"), two.Datastore("two")}, MaxVolumesPerNode: attachLimit,
@@ -81,6 +95,11 @@ func testSanity(t *testing.T, storage rows.Row, inThisProcess, trees bool, s sui
 		t.Fatal(err)
 	}
 	runInChild(t, s)
+	if inThisProcess { // what it had not yet freed when it ended, the next one does
+		if err := d.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := camera.Settles(t.Context(), before, time.Minute); err != nil {
 		t.Errorf("after the last spec: %v", err)
 	}

@@ -15,6 +15,9 @@ const (
 // copySpecs are the specs that make snapshots and copies, which sub-directories have on btrfs only.
 const copySpecs = `(^| )(Create|Delete|List|Get)Snapshots? \[Controller|should create volume from an existing source`
 
+// snapshotSpecs are those that make snapshots.
+const snapshotSpecs = `(^| )(Create|Delete|List|Get)Snapshots? \[Controller|should create volume from an existing source snapshot`
+
 // expectedSkips is the written list: each spec that is skipped, and why. A spec that is skipped and not
 // listed fails the test, and so does one that is listed and runs: its entry goes when its capability
 // comes.

@@ -98,7 +98,7 @@ func (s *site) comparePromises(ctx context.Context, volumes, snapshots map[strin
 	}
 	most = least
 	for _, w := range snapshots {
-		most += w.size + mib // and the file system's own
+		most += s.storage.Can().Round(w.size+w.size/64) + mib // and the storage's own
 	}
 	count, err := s.driver.Gauge(ctx, "volumes", pool)
 	if err != nil {

@@ -1,10 +1,7 @@
 package storm
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/datastore-csi/datastore-csi/test/harness/rows"
@@ -90,16 +87,5 @@ func (k *kept) sweep(storage rows.Storage) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.sure, k.possible = map[string]int{}, map[string]int{}
-	root := storage.Camera().Files[0]
-	var errs []error
-	for _, folder := range []string{"volumes", "archived"} {
-		entries, err := os.ReadDir(filepath.Join(root, folder))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		for _, e := range entries {
-			errs = append(errs, os.RemoveAll(filepath.Join(root, folder, e.Name())))
-		}
-	}
-	return errors.Join(errs...)
+	return storage.Sweep()
 }

@@ -154,7 +154,7 @@ func (c *caller) source(o *object, least int64) (sizes []int64, refusals []codes
 			refusals = append(refusals, codes.OutOfRange)
 			continue
 		}
-		sizes = append(sizes, max(least, w.size))
+		sizes = append(sizes, max(c.storage.Can().Round(least), w.size))
 	}
 	return sizes, refusals
 }
@@ -164,7 +164,7 @@ func (c *caller) createVolume(o *object) request {
 	return request{
 		move: func() move {
 			if o.src == nil {
-				return create([]int64{o.volume.Bytes}, o.volume.Mutable[onDelete])
+				return create([]int64{c.storage.Can().Round(o.volume.Bytes)}, o.volume.Mutable[onDelete])
 			}
 			sizes, refusals := c.source(o.src, o.volume.Bytes)
 			return c.unlessReplaced(o, create(sizes, o.volume.Mutable[onDelete], refusals...))

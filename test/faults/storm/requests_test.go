@@ -33,11 +33,8 @@ func (c *caller) claim(random *rand.Rand) harness.Claim {
 	} else {
 		claim.Filesystem, claim.Bytes = kind, least[kind]+int64(random.IntN(3))*16*mib
 	}
-	switch random.IntN(4) {
-	case 0:
-		claim.Parameters["provisioning"] = "thick"
-	case 1:
-		claim.Parameters["provisioning"] = "thin"
+	if draw := random.IntN(4); draw < len(c.storage.Can().Provisioning) {
+		claim.Parameters["provisioning"] = c.storage.Can().Provisioning[draw]
 	}
 	return claim
 }
@@ -109,7 +106,7 @@ func (c *caller) expand(o *object, random *rand.Rand) request {
 func (c *caller) expandTo(o *object, bytes int64) request {
 	v := o.volume
 	return request{
-		move: func() move { return expand(bytes) },
+		move: func() move { return expand(c.storage.Can().Round(bytes)) },
 		call: func(ctx context.Context) error { _, err := v.Expand(ctx, bytes); return err },
 		size: func() int64 { return v.Size },
 	}

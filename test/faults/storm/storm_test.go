@@ -144,8 +144,8 @@ func (s *site) instant(o *object) bool {
 func newSite(t *testing.T, row rows.Row, w weather, seed, turn uint64, ops int) *site {
 	t.Helper()
 	s := &site{
-		storage: row.Setup(t), weather: w, seed: seed, ops: ops,
-		reflinks: !strings.HasSuffix(row.Name(), "-ext4"), subvolumes: strings.HasSuffix(row.Name(), "-btrfs"),
+		storage: rows.Large(row).Setup(t), weather: w, seed: seed, ops: ops,
+		reflinks: row.Can().CopiesInUse, subvolumes: row.Can().CopiesTrees,
 	}
 	document := s.storage.Datastore(pool).With(400, "capacity", "overcommitPercent")
 	s.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{document}, Metrics: true})
@@ -331,11 +331,10 @@ func (s *site) capabilities(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	capacity, err := s.driver.GetCapacity(ctx, &csi.GetCapacityRequest{
-		Parameters: map[string]string{"datastore": pool, "format": "subdirectory", "quota": "none"},
-	})
-	s.can.subdirectories = capacity.GetAvailableCapacity() > 0
-	return err
+	can := s.storage.Can() // the driver speaks for all types
+	s.can.snapshots, s.can.clones = s.can.snapshots && can.Snapshots, s.can.clones && can.Clones
+	s.can.subdirectories = can.Subdirectories
+	return nil
 }
 
 // first makes and deletes one of each: some folders stay for ever.

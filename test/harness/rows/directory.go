@@ -21,6 +21,8 @@ type directory struct{ fs string }
 
 func (d directory) Name() string { return "directory-" + d.fs }
 
+func (d directory) Can() Can { return directoryCan(d.fs) }
+
 func (d directory) Setup(t testing.TB) Storage {
 	t.Helper()
 	return directoryStorage{harness.NewDisk(t, d.fs, poolBytes)}
@@ -37,21 +39,24 @@ func (s directoryStorage) Initialized(name string) harness.Datastore {
 	return s.Datastore(name).With(true, "directory", "initialize")
 }
 
+func (s directoryStorage) Can() Can { return directoryCan(s.Type) }
+
+// directoryCan is what volumes on a file system can be.
+func directoryCan(fs string) Can {
+	return Can{
+		Provisioning: []string{"thin", "thick"}, Granularity: 4096, Images: true,
+		Subdirectories: true, CopiesTrees: fs == "btrfs", // where they are subvolumes
+		Snapshots: true, Clones: true, CopiesInUse: fs != "ext4", Copiers: []string{"xfs"}, // ioctl_ficlone(2)
+		Shares: fs != "ext4", Wipes: fs != "btrfs", // which copies on write
+	}
+}
+
 func (s directoryStorage) Camera() harness.Camera {
 	// What lies under the disk's folder is also what is mounted from it: the images' loop devices.
 	return harness.Camera{Under: []string{filepath.Dir(s.Path)}, Files: []string{s.Path}}
 }
 
 func (s directoryStorage) Bytes() int64 { return poolBytes }
-
-// CopiesInUse tells that files can share blocks: ioctl_ficlone(2).
-func (s directoryStorage) CopiesInUse() bool { return s.Type != "ext4" }
-
-// CopiesTrees tells that sub-directories are subvolumes.
-func (s directoryStorage) CopiesTrees() bool { return s.Type == "btrfs" }
-
-// Wipes tells that the file system doesn't copy on write.
-func (s directoryStorage) Wipes() bool { return s.Type != "btrfs" }
 
 func (s directoryStorage) Below(t testing.TB, d harness.Data, there bool) error {
 	t.Helper()
@@ -78,6 +83,18 @@ func (s directoryStorage) TakeFromArchive(name string) error {
 		}
 	}
 	return fmt.Errorf("nothing of %s is among the archived %v", name, kept)
+}
+
+func (s directoryStorage) Sweep() error {
+	var errs []error
+	for _, folder := range []string{"volumes", "archived"} {
+		names, err := s.in(folder)
+		errs = append(errs, err)
+		for _, name := range names {
+			errs = append(errs, os.RemoveAll(filepath.Join(s.Path, folder, name)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s directoryStorage) in(folder string) ([]string, error) {
@@ -108,13 +125,18 @@ func (s directoryStorage) folder(id string) (string, error) {
 	return "", fmt.Errorf("no folder of volume %s among %v", id, names)
 }
 
-func (s directoryStorage) Content(id string) (string, error) {
+func (s directoryStorage) Content(id string) (Content, error) {
+	image, err := s.image(id)
+	return Content{Path: image, Close: func() error { return nil }}, err
+}
+
+func (s directoryStorage) image(id string) (string, error) {
 	folder, err := s.folder(id)
 	return filepath.Join(folder, "disk.img"), err
 }
 
 func (s directoryStorage) Allocated(id string) (int64, error) {
-	path, err := s.Content(id)
+	path, err := s.image(id)
 	if err != nil {
 		return 0, err
 	}
@@ -130,55 +152,13 @@ func (s directoryStorage) Allocated(id string) (int64, error) {
 
 func (s directoryStorage) Instant(t testing.TB, id, to string) {
 	t.Helper()
-	content, err := s.Content(id)
+	content, err := s.image(id)
 	check(t, err)
 	// While the pool is frozen no write reaches the image, and reading goes on.
 	thaw := s.Freeze(t)
 	err = harness.Run("cp", "--sparse=always", content, to)
 	thaw()
 	check(t, err)
-}
-
-func (s directoryStorage) Foreign(t testing.TB) []string {
-	t.Helper()
-	outside := harness.Dir(t)
-	put := func(path string, bytes int64) {
-		t.Helper()
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := (harness.Data{Seed: path, Bytes: bytes}).WriteFile(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	link := func(to, path string) {
-		t.Helper()
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(to, path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(filepath.Join(outside, "secret", "disk.img"), 1<<20)
-	put(filepath.Join(outside, "secret", "meta.json"), 100)
-	mine := filepath.Join(s.Path, "home of somebody")
-	put(filepath.Join(mine, "thesis.txt"), 1<<20)
-	put(filepath.Join(mine, ".hidden", "deep", "file"), 10)
-	link("/", filepath.Join(mine, "root"))
-	volumes := filepath.Join(s.Path, "volumes")
-	put(filepath.Join(volumes, "foreign", "disk.img"), 1<<20)
-	put(filepath.Join(volumes, "pvc-00000000-0000-4000-8000-000000000000-deadbeef", "disk.img"), 1<<20)
-	put(filepath.Join(volumes, "pvc-11111111-1111-4111-8111-111111111111-deadbeef", "meta.json"), 4096)
-	put(filepath.Join(volumes, "a file"), 10)
-	link(filepath.Join(outside, "secret"), filepath.Join(volumes, "evil"))
-	link(filepath.Join(outside, "secret"), filepath.Join(volumes, "pvc-22222222-2222-4222-8222-222222222222-deadbeef"))
-	return []string{
-		outside, mine, filepath.Join(volumes, "foreign"), filepath.Join(volumes, "a file"), filepath.Join(volumes, "evil"),
-		filepath.Join(volumes, "pvc-00000000-0000-4000-8000-000000000000-deadbeef"),
-		filepath.Join(volumes, "pvc-11111111-1111-4111-8111-111111111111-deadbeef"),
-		filepath.Join(volumes, "pvc-22222222-2222-4222-8222-222222222222-deadbeef"),
-	}
 }
 
 func (s directoryStorage) Fill(t testing.TB, left int64) (empty func()) {

@@ -1,5 +1,5 @@
-// Package rows is the table that the conformance suite and the crash matrix run over: one row for each kind
-// of storage that a type of datastore can lie on. A new type is a new Row, and a line in All.
+// Package rows is the table that the conformance suite, csi-sanity, the crash matrix and the storm run over: one row for each
+// kind of storage that a type of datastore can lie on. A new type is a new Row, and a line in All.
 package rows
 
 import (
@@ -12,6 +12,8 @@ import (
 type Row interface {
 	// Name is that of the subtests: a type of datastore and what it lies on.
 	Name() string
+	// Can says what volumes on such storage can be.
+	Can() Can
 	// Setup makes blank storage that is undone when the test ends.
 	Setup(t testing.TB) Storage
 }
@@ -23,33 +25,37 @@ type Storage interface {
 	Datastore(name string) harness.Datastore
 	// Initialized is the same for storage that isn't blank and shall be used all the same.
 	Initialized(name string) harness.Datastore
+	// Mistakes are documents of the type that a driver must refuse to read, all with that name.
+	Mistakes(name string) []Mistake
+	// Can is that of the row.
+	Can() Can
 	// Camera shows all of the storage that must look the same after each life.
 	Camera() harness.Camera
-	// Bytes is the size of the storage, Used what of it is taken.
+	// Bytes is the size of the storage, Used what of it is taken, Free what can still be taken.
 	Bytes() int64
 	Used() (int64, error)
-	// CopiesInUse tells that volumes can be copied while they are written to.
-	CopiesInUse() bool
-	// CopiesTrees tells the same of sub-directories, in use or not.
-	CopiesTrees() bool
-	// Wipes tells that what is overwritten in a volume is overwritten on the disk.
-	Wipes() bool
+	Free() (int64, error)
 	// Below is an error unless data can be found, or can't, on the disk that the storage lies on.
 	Below(t testing.TB, d harness.Data, there bool) error
-	// Volumes are the volumes that lie on the storage, by the names they have there. Archived are those that were kept
-	// when they were deleted.
+	// Volumes are the volumes that lie on the storage, by the names they have there, which begin with their IDs. Archived
+	// are those that were kept when they were deleted.
 	Volumes() ([]string, error)
 	Archived() ([]string, error)
-	// TakeFromArchive removes what was kept of the volume of that CSI name; that there is none is an error.
+	// TakeFromArchive removes what was kept of the volume of that CSI name; that there is none is an error. Sweep removes all
+	// volumes, kept ones too, as an administrator does once no record knows of them.
 	TakeFromArchive(name string) error
-	// Content is the path of the file or device that holds a volume's bytes, and Allocated what of it takes space.
-	Content(id string) (string, error)
+	Sweep() error
+	// Content shows the bytes of a volume that isn't staged; that there is no such volume is an error.
+	Content(id string) (Content, error)
+	// Allocated is what of a volume takes space.
 	Allocated(id string) (int64, error)
-	// Instant copies a volume's bytes as they are at one instant, as a power cut leaves them, into a new file.
+	// Instant copies a published volume's bytes as they are at one instant, as a power cut leaves them, into a new file.
 	Instant(t testing.TB, id, to string)
-	// Foreign puts things on the storage that are none of the driver's, and returns the paths that a Camera must see
-	// unchanged for ever.
-	Foreign(t testing.TB) []string
+	// Losses are what can happen to the place of a volume that nobody uses, behind the driver's back.
+	Losses() []Loss
+	// Foreign puts things on the storage that are none of the driver's, some in places that a volume's name would have
+	// (see Planted), and returns a camera that must see them unchanged for ever.
+	Foreign(t testing.TB) harness.Camera
 	// Fill takes space until only so many bytes are left. What Fill took is given back by the function returned.
 	Fill(t testing.TB, left int64) (empty func())
 	// TakeAway takes the storage from the host, as an administrator does with what nobody uses: what is in use makes
@@ -57,6 +63,75 @@ type Storage interface {
 	TakeAway(t testing.TB) (bringBack func())
 	// Breakages are the ways in which the storage can break and be mended.
 	Breakages() []Breakage
+}
+
+// Can says what volumes on a storage can be, as the documentation of its type has it. What one can't be a driver must
+// refuse.
+type Can struct {
+	// Provisioning are the words for how volumes take their space, "thin" and "thick", the default first.
+	Provisioning []string
+	// Granularity, in bytes: sizes are multiples of it.
+	Granularity int64
+	// Images tells that a volume is an image file in a folder of its own.
+	Images bool
+	// Subdirectories tells that a volume can be a sub-directory, CopiesTrees that such a one can be copied, in use or not.
+	Subdirectories, CopiesTrees bool
+	// Snapshots and Clones tell that there are any.
+	Snapshots, Clones bool
+	// CopiesInUse tells that volumes can be copied while they are written to. Copiers are words, one of which the refusal must
+	// say where they can't, or where there are no copies: what can.
+	CopiesInUse bool
+	Copiers     []string
+	// Shares tells that a copy takes no space before it is written to.
+	Shares bool
+	// Shared tells that the storage may hold things of others from the beginning: what isn't blank needs no word of the
+	// administrator.
+	Shared bool
+	// Wipes tells that what is overwritten in a volume is overwritten on the disk, so that "wipe: zero" can be had.
+	Wipes bool
+}
+
+// Thin tells that volumes take their space as they are written, if they are asked to.
+func (c Can) Thin() bool { return c.has("thin") }
+
+// Thick tells that volumes take all their space when they are made, if they are asked to.
+func (c Can) Thick() bool { return c.has("thick") }
+
+func (c Can) has(provisioning string) bool {
+	for _, p := range c.Provisioning {
+		if p == provisioning {
+			return true
+		}
+	}
+	return false
+}
+
+// Round gives the size of a volume that is asked for with so many bytes.
+func (c Can) Round(bytes int64) int64 {
+	return (bytes + c.Granularity - 1) / c.Granularity * c.Granularity
+}
+
+// Content is a volume's bytes as a file or block device. The volume must not be used by others until Close.
+type Content struct {
+	Path string
+	// Close ends it; the storage then is as before, but for what was written.
+	Close func() error
+}
+
+// Loss is something that happens to a volume's place.
+type Loss struct {
+	Name string
+	// Gone tells that nothing is left in the place.
+	Gone bool
+	// Do does it, and returns how to undo it.
+	Do func(t testing.TB, id string) (undo func())
+}
+
+// Mistake is a document that must be refused, in words that Says is among.
+type Mistake struct {
+	Name     string
+	Document harness.Datastore
+	Says     string
 }
 
 // Breakage is a way in which storage breaks.
@@ -72,12 +147,34 @@ type Breakage struct {
 	Break func(t testing.TB) (mend func())
 }
 
-// All is the table.
+// All is the table: the rows whose storage the kernel has on which the tests run. Those that need another kernel than most
+// machines' run in a machine of the test bed.
 func All() []Row {
+	if harness.InMachine() {
+		return []Row{}
+	}
 	return []Row{
 		directory{fs: "ext4"},
 		directory{fs: "xfs"},
 		directory{fs: "btrfs"},
+	}
+}
+
+// Large gives a row's storage for many volumes that are all of their size.
+func Large(r Row) Row {
+	if l, ok := r.(interface{ Large() Row }); ok {
+		return l.Large()
+	}
+	return r
+}
+
+// Directory is the row of type directory on ext4, for tests that are about the driver and need any storage.
+func Directory() Row { return directory{fs: "ext4"} }
+
+// Planted are the names of volumes in whose place Foreign puts things.
+func Planted() []string {
+	return []string{
+		"pvc-00000000-0000-4000-8000-000000000000", "pvc-11111111-1111-4111-8111-111111111111", "pvc-22222222-2222-4222-8222-222222222222",
 	}
 }
 
