@@ -35,6 +35,46 @@ func Zero(ctx context.Context, f *os.File, start, end int64, tell Tell) error {
 	})
 }
 
+// Range is a part of a device, in bytes.
+type Range struct{ Start, End int64 }
+
+// ZeroAll is Zero of several small ranges in one step, with one flush.
+func ZeroAll(ctx context.Context, f *os.File, ranges []Range) error {
+	err := step.Do(ctx, "zero parts of "+f.Name(), func() error {
+		for _, r := range ranges {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			span := [2]uint64{uint64(r.Start), uint64(r.End - r.Start)}
+			if err := ioctl(f, unix.BLKZEROOUT, unsafe.Pointer(&span)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return failure("zero parts of", f.Name(), err)
+	}
+	return Sync(f)
+}
+
+// SetReadOnly has the kernel refuse writes to an open device, or allow them (BLKROSET).
+func SetReadOnly(ctx context.Context, f *os.File, readOnly bool) error {
+	flag := int32(0)
+	if readOnly {
+		flag = 1
+	}
+	now, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET)
+	if err == nil && (now != 0) == readOnly {
+		return nil
+	}
+	err = step.Do(ctx, "protect "+f.Name()+" from writes, or not", func() error { return ioctl(f, unix.BLKROSET, unsafe.Pointer(&flag)) })
+	if err != nil {
+		return failure("set the write protection of", f.Name(), err)
+	}
+	return nil
+}
+
 // Discard tells a device that a range of it is not needed any more (BLKDISCARD). What is read there afterwards isn't
 // known. A device that takes no discards is left as it is: done is false then.
 func Discard(ctx context.Context, f *os.File, start, end int64, tell Tell) (done bool, err error) {

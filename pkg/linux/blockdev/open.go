@@ -2,6 +2,7 @@ package blockdev
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
 	"unsafe"
@@ -121,4 +122,35 @@ func cause(err error) error {
 		return no
 	}
 	return err
+}
+
+// Sequence returns a number that the kernel gives to no other disk while it runs (BLKGETDISKSEQ, Linux 5.15), so that one
+// that came back under a device number is told from the one that had it; 0 where the kernel has none.
+func Sequence(f *os.File) (uint64, error) {
+	const request = 0x80081280 // _IOR(0x12, 128, __u64), the same on all that Linux 5.15 runs on but mips, powerpc and sparc
+	var n uint64
+	err := ioctl(f, request, unsafe.Pointer(&n))
+	if errors.Is(err, unix.ENOTTY) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, failure("read the sequence number of", f.Name(), err)
+	}
+	return n, nil
+}
+
+// IsPartition tells whether an open block device is a partition of a disk.
+func IsPartition(f *os.File) (bool, error) {
+	major, minor, err := NumberOf(f)
+	if err != nil {
+		return false, err
+	}
+	_, err = os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d/partition", major, minor))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, failure("find in sysfs", f.Name(), cause(err))
+	}
+	return true, nil
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 )
 
@@ -39,6 +40,21 @@ const (
 	readsBlank                  // nothing but zeroes wherever it was read
 	isHole                      // a file of which nothing was ever written
 )
+
+// Erase makes an open block device blank to every probe: the parts that Blank reads are zeroed, durably and as one step. What
+// lies between them stays; Make overwrites what a file system reads of it. It is for a device that the caller has proven to
+// be its own.
+func Erase(ctx context.Context, device *os.File) error {
+	size, err := blockdev.SizeOf(device)
+	if err != nil {
+		return err
+	}
+	var parts []blockdev.Range
+	for _, g := range regions(size) {
+		parts = append(parts, blockdev.Range{Start: g.offset, End: g.offset + g.size})
+	}
+	return blockdev.ZeroAll(ctx, device, parts)
+}
 
 // content tells how empty a path is; hasData where there is an error.
 func content(ctx context.Context, run *command.Runner, path string) (emptiness, error) {
