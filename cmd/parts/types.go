@@ -7,12 +7,13 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore/directory"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore/disk"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 )
 
 // Types are the types of datastore that this version serves.
-func Types() []datastore.Type { return []datastore.Type{directory.Type()} }
+func Types() []datastore.Type { return []datastore.Type{directory.Type(), disk.Type()} }
 
 // Tools are this machine's facilities for pools.
 func Tools(run *command.Runner) (datastore.Tools, error) {

@@ -145,13 +145,16 @@ func (a *Agent) compare(ctx context.Context, pool datastore.Pool, name string) (
 		}
 	}
 	for _, e := range first.Missing {
-		missing, err := a.missing(ctx, pool, e)
+		missing, problems, err := a.missing(ctx, pool, e)
 		if err != nil {
 			return datastore.Audit{}, nil, err
 		}
-		if missing {
+		switch {
+		case missing:
 			second.Missing = append(second.Missing, e)
-		} else {
+		case len(problems) > 0:
+			second.Problems[e.Key()] = problems
+		default:
 			delete(second.Problems, e.Key())
 		}
 	}
@@ -194,8 +197,9 @@ func (a *Agent) unrecorded(ctx context.Context, pool datastore.Pool, f datastore
 	return false, nil // gone, or being worked on
 }
 
-// missing tells whether something is not there that nobody has asked to be deleted, neither before nor after.
-func (a *Agent) missing(ctx context.Context, pool datastore.Pool, e datastore.Expected) (bool, error) {
+// missing tells whether something is not there that nobody has asked to be deleted, neither before nor after. Where it
+// can't be told, since the part of the pool that it lies on isn't there, that is the problem of it.
+func (a *Agent) missing(ctx context.Context, pool datastore.Pool, e datastore.Expected) (bool, []v1alpha1.Problem, error) {
 	there := func() (bool, error) {
 		s, err := a.tableOf(e.Snapshot).get(ctx, e.ID)
 		if fault.Is(err, fault.NotFound) {
@@ -204,16 +208,21 @@ func (a *Agent) missing(ctx context.Context, pool datastore.Pool, e datastore.Ex
 		return err == nil && s.UID == e.UID && s.expected().There, err
 	}
 	if expected, err := there(); err != nil || !expected {
-		return false, err
+		return false, nil, err
 	}
 	_, err := pool.Find(ctx, e.Volume)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return there()
+		gone, err := there()
+		return gone, nil, err
 	case fault.Is(err, fault.Unavailable):
-		return false, err
+		problems, unknown := datastore.Examine(ctx, pool, e.Volume)
+		if unknown != nil || len(problems) == 0 {
+			return false, nil, err
+		}
+		return false, problems, nil
 	}
-	return false, nil
+	return false, nil, nil
 }
 
 // tellProblems writes what is wrong with volumes and snapshots into their records, where it has changed.

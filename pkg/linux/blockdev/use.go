@@ -1,12 +1,14 @@
 package blockdev
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,6 +74,31 @@ func opens(pid int, device uint64) bool {
 		}
 	}
 	return false
+}
+
+// AwaitClose calls try until it is true, now and whenever somebody closes a device (inotify(7)), and once more when the
+// context ends.
+func AwaitClose(ctx context.Context, path string, try func() bool) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		try() // there is nothing to wait for
+		return
+	}
+	events := os.NewFile(uintptr(fd), "events of "+path)
+	defer func() { _ = events.Close() }() // only read
+	if _, err := unix.InotifyAddWatch(fd, path, unix.IN_CLOSE); err != nil {
+		try()
+		return
+	}
+	// A deadline in the past ends a read that waits.
+	defer context.AfterFunc(ctx, func() { _ = events.SetReadDeadline(time.Unix(1, 0)) })()
+	buffer := make([]byte, 4096)
+	for !try() {
+		if _, err := events.Read(buffer); err != nil {
+			try()
+			return
+		}
+	}
 }
 
 // Disk is what names a disk whatever the kernel calls it today.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -174,9 +175,34 @@ func Resize(ctx context.Context, disk *os.File, number int, s Span) error {
 	return tell(ctx, disk, unix.BLKPG_RESIZE_PARTITION, number, s)
 }
 
-// Remove takes a partition from the kernel. One that it doesn't have is success; one that anybody has open or mounted is
-// fault.Precondition, and stays.
+// passing is how long somebody who only looks at a device may take.
+const passing = 2 * time.Second
+
+// Remove takes a partition from the kernel. One that it doesn't have is success; one that anybody has mounted or claimed, or
+// has open for more than a moment, is fault.Precondition, and stays.
 func Remove(ctx context.Context, disk *os.File, number int) error {
+	err := remove(ctx, disk, number)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	d, ok, found := Find(disk, number)
+	if found != nil || !ok {
+		return found
+	}
+	if held, unknown := blockdev.Held(d.Path); held || unknown != nil {
+		return err
+	}
+	// Whoever looks at the devices of the machine (udev, lvm, blkid) has it open for a moment.
+	moment, cancel := context.WithTimeout(ctx, passing)
+	defer cancel()
+	blockdev.AwaitClose(moment, d.Path, func() bool {
+		err = remove(ctx, disk, number)
+		return !errors.Is(err, unix.EBUSY)
+	})
+	return err
+}
+
+func remove(ctx context.Context, disk *os.File, number int) error {
 	err := tell(ctx, disk, unix.BLKPG_DEL_PARTITION, number, Span{})
 	switch {
 	case errors.Is(err, unix.ENXIO):

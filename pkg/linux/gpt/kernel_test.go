@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -203,5 +204,26 @@ func TestOnePartitionWhileItsNeighbourIsMounted(t *testing.T) {
 			}
 			unmounted = true
 		})
+	}
+}
+
+func TestSomebodyWhoOnlyLooksKeepsNoPartition(t *testing.T) {
+	disk := loop(t, 64<<20, 512)
+	made := table(t, 64<<20, 512, 0)
+	n := add(t, &made, "v", 8<<20)
+	d, err := gpt.Add(t.Context(), disk, n, made.Span(made.Partitions[n-1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	looker, err := os.Open(d.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gpt.Remove(t.Context(), disk, n); !fault.Is(err, fault.Precondition) {
+		t.Errorf("one that stays open: %v", err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { _ = looker.Close() }) // only read
+	if err := gpt.Remove(t.Context(), disk, n); err != nil {
+		t.Errorf("one that is closed meanwhile: %v", err)
 	}
 }
