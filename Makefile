@@ -8,6 +8,8 @@ PKG       ?= ./pkg/... ./cmd/...
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
 BENCHFLAGS ?=
+NODES     ?= 1
+CLUSTERFLAGS ?=
 
 # The version is given above: asking git again would fail in a tree of another owner.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
@@ -29,7 +31,7 @@ gotestsum      := gotest.tools/gotestsum
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 ##@ Use
-.PHONY: help demo build clean
+.PHONY: help demo build clean cluster cluster-down
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -40,7 +42,16 @@ demo: build ## Build, and show a volume's life on two datastores
 build: ## Build the static binaries into bin/
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
-clean: ## Remove what was built
+cluster: ## Leave a Kubernetes cluster running here, and say how to use it (NODES=2)
+	@hack/deps.sh cluster
+	@$(GO) build -o $(BIN)/cluster-tool ./test/cluster/cmd/cluster
+	@$(BIN)/cluster-tool --dir $(BIN)/cluster up --nodes $(NODES) $(CLUSTERFLAGS)
+
+cluster-down: ## End it
+	@$(GO) build -o $(BIN)/cluster-tool ./test/cluster/cmd/cluster
+	@$(BIN)/cluster-tool --dir $(BIN)/cluster down
+
+clean: cluster-down ## Remove what was built, and end the cluster
 	rm -rf $(BIN)
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
@@ -75,6 +86,7 @@ testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the 
 test-cluster: $(TOOLS)/gotestsum ## The tests of the test cluster (cold, it first builds Kubernetes)
 	@hack/deps.sh cluster
 	@test/cluster/programs/build.sh kubernetes >/dev/null
+	@test/cluster/programs/build.sh sidecars >/dev/null
 	@$(gotest) cluster -count 1 -timeout 30m $(TESTFLAGS) ./test/cluster/...
 
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
