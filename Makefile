@@ -56,9 +56,9 @@ clean: cluster-down ## Remove what was built, and end the cluster
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
-.PHONY: test test-unit sanity conformance faults testbed test-cluster test-vm bench fuzz
+.PHONY: test test-unit sanity conformance faults testbed test-cluster test-chart test-vm bench fuzz
 test: ## All that CI runs, every part, with a summary
-	@hack/parts.sh lint lint-selftest generate-check build test-unit sanity testbed conformance
+	@hack/parts.sh lint lint-selftest generate-check build test-unit test-chart sanity testbed conformance
 
 test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file systems and loop devices
 	@hack/deps.sh fs race
@@ -89,6 +89,9 @@ test-cluster: $(TOOLS)/gotestsum ## The tests of the test cluster (cold, it firs
 	@test/cluster/programs/build.sh sidecars >/dev/null
 	@$(gotest) cluster -count 1 -timeout 30m $(TESTFLAGS) ./test/cluster/...
 
+test-chart: $(TOOLS)/gotestsum ## The chart: what Helm makes of it, for the values that matter
+	@hack/gotest.sh -C test/chart $(TOOLS)/gotestsum chart -timeout 20m $(TESTFLAGS) ./...
+
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
 	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)
 
@@ -105,6 +108,7 @@ fuzz: ## Each fuzz test for FUZZTIME (30s); `make test-unit` runs their corpora
 lint: $(TOOLS)/golangci-lint ## Hold the rules of .golangci.yml, and check the scripts
 	@hack/deps.sh lint
 	@$(TOOLS)/golangci-lint run
+	@cd test/chart && $(TOOLS)/golangci-lint run --config $(CURDIR)/.golangci.yml
 	@hack/check-scripts.sh
 	@hack/check-tree.sh
 
@@ -116,9 +120,10 @@ fmt: $(TOOLS)/golangci-lint ## Format the Go code
 
 generate: $(TOOLS)/controller-gen ## Make what is generated and committed
 	@$(TOOLS)/controller-gen object paths=./pkg/api/...
+	@cd test/chart && $(GO) run ./cmd/deploy --chart $(CURDIR)/charts/datastore-csi --out $(CURDIR)/deploy
 
 generate-check: $(TOOLS)/controller-gen ## Fail if `make generate` or `go mod tidy` would change anything
-	@hack/generate-check.sh pkg/api
+	@hack/generate-check.sh pkg/api deploy
 
 $(TOOLS)/%:
 	@echo "building $* (once)"

@@ -17,8 +17,10 @@ done
 if ((status)); then
 	echo "generated files were out of date; 'make generate' has renewed them: commit them" >&2
 fi
-if ! go mod tidy -diff; then
-	echo "go.mod or go.sum is not tidy: run 'go mod tidy' and commit them" >&2
-	status=1
-fi
+for module in . test/chart; do
+	if ! (cd "$module" && go mod tidy -diff); then
+		echo "go.mod or go.sum in $module is not tidy: run 'go mod tidy' there and commit them" >&2
+		status=1
+	fi
+done
 exit "$status"
