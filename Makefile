@@ -10,6 +10,8 @@ FUZZTIME  ?= 30s
 BENCHFLAGS ?=
 NODES     ?= 1
 CLUSTERFLAGS ?=
+# make bench TYPE=lvm: a type of block pool beside the bare tool, in the test bed.
+TYPE ?=
 
 # The version is given above: asking git again would fail in a tree of another owner.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
@@ -95,10 +97,10 @@ test-chart: $(TOOLS)/gotestsum ## The chart: what Helm makes of it, for the valu
 test-vm: $(TOOLS)/gotestsum ## The packages of PKG in the test bed's kernel, not this machine's
 	@$(gotest) vm -timeout 30m -exec $(VM) $(TESTFLAGS) $(PKG)
 
-bench: build ## Speed beside bare system calls, as a table and bin/bench.json (BENCHFLAGS=-quick for a glance)
+bench: build ## Speed beside bare system calls, as a table and bin/bench.json (BENCHFLAGS=-quick for a glance, TYPE=lvm,disk,partition for those)
 	@hack/deps.sh fs testbed
 	@CGO_ENABLED=0 $(GO) build -o $(BIN)/bench ./test/bench
-	@$(BIN)/bench --driver $(BIN)/datastore-csi --vm $(VM) --json $(BIN)/bench.json $(BENCHFLAGS)
+	@$(BIN)/bench --driver $(BIN)/datastore-csi --vm $(VM) --json $(BIN)/bench.json $(if $(TYPE),--type $(TYPE)) $(BENCHFLAGS)
 
 fuzz: ## Each fuzz test for FUZZTIME (30s); `make test-unit` runs their corpora
 	@hack/fuzz.sh $(FUZZTIME) $(PKG)

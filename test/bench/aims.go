@@ -52,6 +52,7 @@ func (r *report) aims() []aim {
 		}
 		out = append(out, atLeast(fmt.Sprintf("lives of a %s, %d at once (%s)", l.Volume, l.Callers, l.Place), l.PerSecond, least, "per s"))
 	}
+	out = append(out, r.blockAims()...)
 	out = append(out, r.flatness()...)
 	for _, m := range r.Many {
 		if m.Existing == 10000 {

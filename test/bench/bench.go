@@ -100,21 +100,11 @@ const datastoreName = "bench"
 
 // start runs a driver with a datastore at a place; its state lies there too, outside of the datastore.
 func (b *bench) start(ctx context.Context, at place) (*harness.Driver, error) {
-	b.made++
-	dir := filepath.Join(at.path, fmt.Sprintf("driver-%d", b.made))
-	pool, log := filepath.Join(dir, "pool"), filepath.Join(dir, "log")
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(pool, 0o700), os.Mkdir(log, 0o700)); err != nil {
+	pool := filepath.Join(at.path, fmt.Sprintf("pool-%d", b.made))
+	if err := os.Mkdir(pool, 0o700); err != nil {
 		return nil, err
 	}
-	d, err := harness.PrepareDriver(harness.Options{
-		Datastores: []harness.Datastore{harness.Directory(datastoreName, pool)}, Dir: dir, Program: b.driver,
-		Log: filepath.Join(log, "driver.log"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	b.drivers = append(b.drivers, d)
-	return d, d.Start(ctx)
+	return b.startOn(ctx, at.path, harness.Directory(datastoreName, pool))
 }
 
 // claim is a volume in the datastore: bytes with that file system, or a raw one where it is "".

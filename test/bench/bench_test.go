@@ -30,7 +30,7 @@ func TestEveryPartMeasuresAndLeavesNothingBehind(t *testing.T) {
 	o := options{
 		driver: harness.Binary(t), folder: disk.Path, json: filepath.Join(harness.Dir(t), "bench.json"), amounts: tiny(), out: &out,
 	}
-	if err := run(o, false); err != nil {
+	if err := run(o, false, ""); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(o.json)

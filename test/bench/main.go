@@ -22,12 +22,17 @@ func main() {
 	only := flag.String("only", "", "`parts` to measure, separated by commas: "+strings.Join(partNames(), ", ")+"; default: all")
 	small := flag.Bool("quick", false, "a minute's worth of everything, to see that it works")
 	inside := flag.Int("quota", 0, "measure so many `turns` of quotas and nothing else, on a disk of the test bed; used inside of it")
+	types := flag.String("type", "", "`types` of block pools to measure, in the test bed, and nothing else: lvm, disk, partition; separated by commas")
+	insideBlock := flag.String("block", "", "measure a `type` of block pool and nothing else, on a disk of the test bed; used inside of it")
 	flag.Parse()
 	if *small {
 		o.amounts = quick()
 	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
+	}
+	if *types != "" {
+		o.types, o.only = strings.Split(*types, ","), []string{"block"}
 	}
 	err := o.check()
 	if flag.NArg() > 0 {
@@ -40,18 +45,21 @@ func main() {
 	if *inside > 0 {
 		o.amounts.pairs = *inside
 	}
-	if err := run(o, *inside > 0); err != nil {
+	if err := run(o, *inside > 0, *insideBlock); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
 // run measures in a folder of its own, and puts the machine back as it was, whatever happened.
-func run(o options, inside bool) (err error) {
+func run(o options, quota bool, block string) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	if inside {
+	switch {
+	case quota:
 		return quotaInside(ctx, o)
+	case block != "":
+		return blockInside(ctx, o, block)
 	}
 	if o.driver, err = filepath.Abs(o.driver); err != nil {
 		return err

@@ -14,8 +14,10 @@ import (
 type options struct {
 	driver, folder, json, vm string
 	only                     []string
-	amounts                  amounts
-	out                      io.Writer
+	// types of block pools, for the part of that name.
+	types   []string
+	amounts amounts
+	out     io.Writer
 }
 
 // amounts say how much of everything is measured.
@@ -39,6 +41,11 @@ type amounts struct {
 	copies int
 	// diskBytes is the size of a disk image.
 	diskBytes int64
+	// blockTogether are the volumes that many callers make of a block pool, blockExisting those that exist, in rising numbers.
+	blockTogether int
+	blockExisting []int
+	// small tells that these are for a glance.
+	small bool
 }
 
 // together is how many callers there are at once, but for one.
@@ -48,6 +55,7 @@ func full() amounts {
 	return amounts{
 		rounds: 3, livesAlone: 100, livesTogether: 320, pairs: 40, existing: []int{10, 1000, 10000}, formatted: []int{10, 1000},
 		calls: 60, starts: 5, idle: 15 * time.Second, ioBytes: 256 * mib, ioCalls: 4000, ioPairs: 6, copies: 30, diskBytes: 8 * gib,
+		blockTogether: 64, blockExisting: []int{1000},
 	}
 }
 
@@ -55,6 +63,7 @@ func quick() amounts {
 	return amounts{
 		rounds: 1, livesAlone: 10, livesTogether: 32, pairs: 4, existing: []int{10, 200}, formatted: []int{10, 30},
 		calls: 10, starts: 2, idle: 2 * time.Second, ioBytes: 16 * mib, ioCalls: 200, ioPairs: 2, copies: 4, diskBytes: 1 * gib,
+		blockTogether: 16, blockExisting: []int{30}, small: true,
 	}
 }
 
@@ -79,6 +88,7 @@ func parts() []part {
 		{"many", (*bench).many},
 		{"formatted", (*bench).formatted},
 		{"quota", (*bench).quota},
+		{"block", (*bench).block},
 	}
 }
 
@@ -97,6 +107,14 @@ func (o options) check() error {
 	for _, name := range o.only {
 		if !slices.Contains(partNames(), name) {
 			return fmt.Errorf("there is no part %q; there are %s", name, strings.Join(partNames(), ", "))
+		}
+	}
+	for _, name := range o.types {
+		if _, ok := blockPools()[name]; !ok {
+			return fmt.Errorf("there is no type %q of block pool; there are lvm, disk and partition", name)
+		}
+		if o.vm == "" {
+			return fmt.Errorf("type %s is measured in the test bed: give --vm", name)
 		}
 	}
 	if info, err := os.Stat(o.driver); err != nil || info.IsDir() || info.Mode()&0o111 == 0 {
