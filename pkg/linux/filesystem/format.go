@@ -33,6 +33,12 @@ type Format struct {
 	// device that was zeroed), so that nothing needs to be zeroed and an image stays as small as it can.
 	// Set without reason it makes a damaged file system. A file that is one hole needs no saying.
 	Zeroed bool
+	// ProjectQuotas makes an ext4 that can limit directories. It is for kernels with quotas only: others mount it
+	// read-only or not at all (see DropProjectQuotas). xfs and btrfs need nothing of the kind.
+	ProjectQuotas bool
+	// Lazy leaves it to the kernel to zero the inode tables of ext4 once it is mounted, for large disks. Never set it for an image
+	// (see Make).
+	Lazy bool
 	// Options are the user's, as ParseMkfsOptions returned them.
 	Options []string
 }

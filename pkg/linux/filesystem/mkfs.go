@@ -64,6 +64,12 @@ func (f Format) ext4(ctx context.Context, run *command.Runner, path string, opti
 	if f.Label != "" {
 		list = append(list, setting{"-L", "", f.Label})
 	}
+	if f.ProjectQuotas { // Linux 4.5; quotas of users and groups stay off
+		list = append(list, setting{"-O", "quota", ""}, setting{"-O", "project", ""}, setting{"-E", "quotatype", "prjquota"})
+	}
+	if f.Lazy {
+		list = overlay(list, []setting{{"-E", "lazy_itable_init", on}})
+	}
 	if f.Zeroed {
 		version, err := toolVersion(ctx, run, "mke2fs")
 		if err != nil {

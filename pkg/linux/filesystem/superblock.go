@@ -124,7 +124,9 @@ const (
 	extIncompatJournalDev = 0x8
 	extIncompat64Bit      = 0x80
 
+	extROCompatQuota         = 0x100
 	extROCompatMetadataCsum  = 0x400
+	extROCompatProject       = 0x2000
 	extROCompatOrphanPresent = 0x10000
 
 	// What ext3 knows: anything more makes an ext4.
