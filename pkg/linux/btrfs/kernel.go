@@ -27,6 +27,7 @@ const (
 	iocWaitSync    = iocWrite | 8<<16 | magic<<8 | 22              // BTRFS_IOC_WAIT_SYNC
 	iocSnapshot    = iocWrite | page<<16 | magic<<8 | 23           // BTRFS_IOC_SNAP_CREATE_V2
 	iocStartSync   = iocRead | 8<<16 | magic<<8 | 24               // BTRFS_IOC_START_SYNC
+	iocInfo        = iocRead | sizeOfInfo<<16 | magic<<8 | 31      // BTRFS_IOC_FS_INFO
 	iocLimit       = iocRead | sizeOfLimit<<16 | magic<<8 | 43     // BTRFS_IOC_QGROUP_LIMIT
 	iocDestroy2    = iocWrite | page<<16 | magic<<8 | 63           // BTRFS_IOC_SNAP_DESTROY_V2
 
@@ -56,7 +57,17 @@ type inodeLookup struct {
 	name         [page - 16]byte
 }
 
-const sizeOfLimit = 48
+const (
+	sizeOfLimit = 48
+	sizeOfInfo  = 1024
+)
+
+// filesystemInfo is struct btrfs_ioctl_fs_info_args.
+type filesystemInfo struct {
+	_, devices uint64
+	uuid       [16]byte
+	_          [sizeOfInfo - 32]byte
+}
 
 // qgroupLimit is struct btrfs_ioctl_qgroup_limit_args.
 type qgroupLimit struct {

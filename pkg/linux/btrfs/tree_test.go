@@ -19,6 +19,9 @@ func TestTheKernelsStructuresHaveTheirSizes(t *testing.T) {
 	if size := unsafe.Sizeof(qgroupLimit{}); size != sizeOfLimit {
 		t.Errorf("struct btrfs_ioctl_qgroup_limit_args has %d bytes", size)
 	}
+	if size := unsafe.Sizeof(filesystemInfo{}); size != sizeOfInfo {
+		t.Errorf("struct btrfs_ioctl_fs_info_args has %d bytes", size)
+	}
 	if at := unsafe.Offsetof(treeSearch{}.found); at != searchKey {
 		t.Errorf("what was found begins at %d", at)
 	}
