@@ -23,7 +23,7 @@ import (
 // Errors name source, target, type and options and carry the kernel's words. fault.Busy: source or
 // target is in use; fault.Precondition: source bears no such file system, a damaged one, or is
 // read-only, or the kernel lacks fsType; fault.NotFound: source or target is not there;
-// fault.Unavailable: the device can't be read.
+// fault.Unavailable: the device can't be read. What is busy is tried again for a second.
 func (m *Mounter) Mount(ctx context.Context, source, target, fsType string, options []string) error {
 	err := m.mount(ctx, source, target, fsType, options)
 	return fault.Wrap(err, "mount", fmt.Sprintf("%s (type %s, options %q) on %s", source, fsType, strings.Join(options, ","), target))
@@ -49,9 +49,12 @@ func (m *Mounter) mount(ctx context.Context, source, target, fsType string, opti
 		return fault.New(fault.Precondition, "target %s is %s: a directory is needed", target, p.kind())
 	}
 	var mountFD int
-	err = step.Do(ctx, "mount: read the file system on "+source, func() (err error) {
-		mountFD, err = createMount(source, fsType, w)
-		return err
+	err = step.Do(ctx, "mount: read the file system on "+source, func() error {
+		// A program that starts may hold what was just unmounted for a moment longer: see passing.
+		return untilFree(ctx, func() (err error) {
+			mountFD, err = createMount(source, fsType, w)
+			return err
+		})
 	})
 	if err != nil {
 		return err
