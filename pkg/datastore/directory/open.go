@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
@@ -17,22 +18,72 @@ const (
 	fileMode = 0o600
 )
 
+// Place is the directory that a pool is, for types that bring their own.
+type Place struct {
+	// Path is absolute and holds no symbolic link.
+	Path string
+	// Initialize and AdoptFrom are as in v1alpha1.DirectorySpec; Settings is the field of the spec in which the
+	// administrator says so, such as "spec.directory".
+	Initialize bool
+	AdoptFrom  string
+	Settings   string
+}
+
+// Pool is an open directory.
+type Pool interface {
+	datastore.Pool
+	// UUID is the one that the marker bears.
+	UUID() string
+	// InUse, Examine and Update are what datastore.InUse, datastore.Examine and a changed spec ask for.
+	InUse(ctx context.Context, v datastore.Volume) (bool, error)
+	Examine(ctx context.Context, v datastore.Volume) ([]v1alpha1.Problem, error)
+	Update(d *v1alpha1.Datastore)
+}
+
+var _ Pool = (*pool)(nil)
+
 // open is the type's New.
 func open(ctx context.Context, c datastore.Config) (datastore.Pool, error) {
-	p, err := openPool(ctx, c)
+	settings := c.Datastore.Spec.Directory
+	if settings == nil {
+		return nil, fault.Wrap(fault.New(fault.Invalid, "spec.directory is missing"), "open datastore", c.Datastore.Name)
+	}
+	p, err := Open(ctx, c, Place{
+		Path: settings.Path, Initialize: settings.Initialize, AdoptFrom: settings.AdoptFrom, Settings: "spec.directory",
+	})
 	if err != nil {
 		return nil, fault.Wrap(err, "open datastore", c.Datastore.Name)
 	}
 	return p, nil
 }
 
-func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
-	if c.Datastore.Spec.Directory == nil {
-		return nil, fault.New(fault.Invalid, "spec.directory is missing")
+// Open opens a directory as the pool of a datastore of whatever type, as datastore.Type's New does.
+func Open(ctx context.Context, c datastore.Config, place Place) (Pool, error) {
+	p, err := openPool(ctx, c, place)
+	if err != nil {
+		return nil, err
 	}
-	path := c.Datastore.Spec.Directory.Path
+	return p, nil
+}
+
+// Judge tells whether a directory is the datastore's pool or may become it, and changes nothing. The error is Open's.
+func Judge(c datastore.Config, place Place) error {
+	root, err := file.OpenRoot(place.Path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	_, err = found(root, c, place)
+	if fault.Is(err, fault.NotFound) {
+		return mayMark(root, c, place, false)
+	}
+	return err
+}
+
+func openPool(ctx context.Context, c datastore.Config, place Place) (p *pool, err error) {
+	path := place.Path
 	if filepath.Dir(path) == path {
-		return nil, fault.New(fault.Invalid, "spec.directory.path %q is not a directory of its own", path)
+		return nil, fault.New(fault.Invalid, "directory %q is not one of its own", path)
 	}
 	root, err := file.OpenRoot(path)
 	if fault.Is(err, fault.NotFound) {
@@ -57,7 +108,7 @@ func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
 			c.Claims.Release(c.Datastore.Name)
 		}
 	}()
-	m, err := settle(ctx, root, c, fs.ReadOnly)
+	m, err := settle(ctx, root, c, place, fs.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +120,7 @@ func openPool(ctx context.Context, c datastore.Config) (p *pool, err error) {
 	}
 	p = &pool{
 		datastore: c.Datastore.Name, path: path, marker: m, tools: c.Tools,
-		capabilities: capabilities(c.Datastore.Spec), making: map[string]bool{},
+		capabilities: Capabilities(c.Datastore.Spec), making: map[string]bool{},
 		defaultWipe: c.Datastore.Spec.Volumes.Wipe, reclaiming: make(chan struct{}, 1),
 	}
 	p.bodies = p.formats()
@@ -101,47 +152,60 @@ func claim(root *file.Root, c datastore.Config) error {
 	}
 	above := make([]string, len(ancestors))
 	for i, a := range ancestors {
-		above[i] = place(a)
+		above[i] = nameOf(a)
 	}
-	err = c.Claims.Take(c.Datastore.Name, place(id), above)
+	err = c.Claims.Take(c.Datastore.Name, nameOf(id), above)
 	return fault.Wrap(err, "claim directory", root.Path())
 }
 
-func place(id file.ID) string { return "directory " + id.String() }
+func nameOf(id file.ID) string { return "directory " + id.String() }
 
 // settle finds the pool's marker and judges it, or makes it where that is allowed.
-func settle(ctx context.Context, root *file.Root, c datastore.Config, readOnly bool) (marker, error) {
-	m, err := readMarker(root)
-	if fault.Is(err, fault.NotFound) && c.Inspect {
-		return marker{}, fault.New(fault.NotFound, "directory %s holds no marker (%s): it was never a pool, or its disk is not mounted", root.Path(), markerName)
-	}
-	if fault.Is(err, fault.NotFound) {
-		if err := mayMark(root, c, readOnly); err != nil {
+func settle(ctx context.Context, root *file.Root, c datastore.Config, place Place, readOnly bool) (marker, error) {
+	m, err := found(root, c, place)
+	switch {
+	case fault.Is(err, fault.NotFound) && !c.Inspect:
+		if err := mayMark(root, c, place, readOnly); err != nil {
 			return marker{}, err
 		}
-		m, err = makeMarker(ctx, root, c)
-	}
-	if err != nil {
+		if m, err = makeMarker(ctx, root, c); err != nil {
+			return marker{}, err
+		}
+		return m, m.judgeAll(c, place)
+	case err != nil:
 		return marker{}, err
-	}
-	if err := m.judge(c, root.Path()); err != nil {
-		return marker{}, err
-	}
-	if m.Machine == c.MachineID {
-		return m, nil
-	}
-	if m.Machine != c.Datastore.Spec.Directory.AdoptFrom {
-		return marker{}, another(fault.New(fault.Precondition, "directory %s is a pool of the machine with machine-id %s, this is %s; "+
-			"if its disk was moved here for good, set spec.directory.adoptFrom to the former", root.Path(), m.Machine, c.MachineID))
-	}
-	if c.Inspect {
+	case m.Machine == c.MachineID || c.Inspect:
 		return m, nil
 	}
 	return m.adopt(ctx, root, c)
 }
 
+// found returns the directory's marker where it is that of the datastore's pool. None is fault.NotFound.
+func found(root *file.Root, c datastore.Config, place Place) (marker, error) {
+	m, err := readMarker(root)
+	if fault.Is(err, fault.NotFound) {
+		return marker{}, fault.New(fault.NotFound, "directory %s holds no marker (%s): it was never a pool, or its disk is not mounted", root.Path(), markerName)
+	}
+	if err != nil {
+		return marker{}, err
+	}
+	return m, m.judgeAll(c, place)
+}
+
+// judgeAll is judge, the machine included.
+func (m marker) judgeAll(c datastore.Config, place Place) error {
+	if err := m.judge(c, place.Path); err != nil {
+		return err
+	}
+	if m.Machine == c.MachineID || m.Machine == place.AdoptFrom {
+		return nil
+	}
+	return another(fault.New(fault.Precondition, "directory %s is a pool of the machine with machine-id %s, this is %s; "+
+		"if its disk was moved here for good, set %s.adoptFrom to the former", place.Path, m.Machine, c.MachineID, place.Settings))
+}
+
 // mayMark tells whether a directory without a marker may become the datastore's pool.
-func mayMark(root *file.Root, c datastore.Config, readOnly bool) error {
+func mayMark(root *file.Root, c datastore.Config, place Place, readOnly bool) error {
 	path := root.Path()
 	if c.PoolUUID != "" {
 		return notMounted(path, c.PoolUUID)
@@ -150,7 +214,7 @@ func mayMark(root *file.Root, c datastore.Config, readOnly bool) error {
 		return fault.New(fault.Unavailable, "directory %s is on a file system that is mounted read-only, so it can't become a pool; "+
 			"mount it writable", path)
 	}
-	if c.Datastore.Spec.Directory.Initialize {
+	if place.Initialize {
 		return nil
 	}
 	blank, err := isBlank(root)
@@ -158,7 +222,7 @@ func mayMark(root *file.Root, c datastore.Config, readOnly bool) error {
 		return err
 	}
 	return fault.New(fault.Precondition, "directory %s is not empty and holds no marker of ours; "+
-		"give an empty one, or set spec.directory.initialize to make a pool beside what is there", path)
+		"give an empty one, or set %s.initialize to make a pool beside what is there", path, place.Settings)
 }
 
 // notMounted is the error of a directory that was a pool and has no marker now.

@@ -37,6 +37,9 @@ type pool struct {
 
 var _ datastore.Pool = (*pool)(nil)
 
+// UUID is the one that the marker bears.
+func (p *pool) UUID() string { return p.marker.Pool }
+
 // Update takes up what an administrator changed of a datastore that keeps its place.
 func (p *pool) Update(d *v1alpha1.Datastore) {
 	p.mu.Lock()

@@ -17,10 +17,11 @@ const (
 
 // Type returns the type for the list in cmd.
 func Type() datastore.Type {
-	return datastore.Type{Name: v1alpha1.TypeDirectory, Capabilities: capabilities, New: open}
+	return datastore.Type{Name: v1alpha1.TypeDirectory, Capabilities: Capabilities, New: open}
 }
 
-func capabilities(v1alpha1.DatastoreSpec) datastore.Capabilities {
+// Capabilities of pools that are directories.
+func Capabilities(v1alpha1.DatastoreSpec) datastore.Capabilities {
 	return datastore.Capabilities{
 		AccessTypes:  []v1alpha1.AccessType{v1alpha1.Filesystem, v1alpha1.Block},
 		Formats:      []v1alpha1.VolumeFormat{v1alpha1.FormatImage, v1alpha1.FormatSubdirectory},
