@@ -93,6 +93,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	for _, d := range datastores {
 		a.applyDatastore(ctx, d.Name, d)
 	}
+	a.config.Set.Tidy(ctx)
 	a.config.Set.Settle(ctx)
 	return a.report(ctx)
 }

@@ -24,6 +24,8 @@ type monitor struct {
 	set  *Set
 	name string
 	stop context.CancelFunc
+	// leaving is set, under the set's lock, once the datastore is removed.
+	leaving *retirement
 
 	kick  chan struct{}
 	first chan struct{} // closed after the first measurement
@@ -141,6 +143,9 @@ func (m *monitor) measure(ctx context.Context) {
 	}
 	if off != nil {
 		err = off
+		if pool != nil {
+			err = leaveBehind(off, deactivate(ctx, pool))
+		}
 	}
 	if err == nil {
 		status, err = m.tend(ctx, pool)
@@ -189,6 +194,14 @@ func samePlace(a, b *v1alpha1.Datastore) bool {
 	return a != nil && a.Spec.Type == b.Spec.Type && equality.Semantic.DeepEqual(a.Spec.Directory, b.Spec.Directory) &&
 		equality.Semantic.DeepEqual(a.Spec.Partition, b.Spec.Partition) && equality.Semantic.DeepEqual(a.Spec.Disk, b.Spec.Disk) &&
 		equality.Semantic.DeepEqual(a.Spec.LVM, b.Spec.LVM)
+}
+
+// leaveBehind says of a pool that is switched off that something of it is still in use.
+func leaveBehind(off, held error) error {
+	if held == nil {
+		return off
+	}
+	return fault.New(fault.Unavailable, "%w; until nobody uses it, it stays as it is: %w", off, held)
 }
 
 func inactive(d *v1alpha1.Datastore) error {

@@ -190,6 +190,15 @@ func maintain(ctx context.Context, p Pool) error {
 	return nil
 }
 
+// deactivate has the pool of a datastore that is switched off let go of what opening it took of the host, a mount say. What
+// is in use stays, and is fault.Busy.
+func deactivate(ctx context.Context, p Pool) error {
+	if holds, ok := unwrap(p).(interface{ Deactivate(context.Context) error }); ok {
+		return holds.Deactivate(ctx)
+	}
+	return nil
+}
+
 func unwrap(p Pool) Pool {
 	if e, ok := p.(*exclusive); ok {
 		return e.Pool
@@ -211,6 +220,11 @@ type Type struct {
 	Name v1alpha1.DatastoreType
 	// Capabilities is the upper bound of what pools of this type can do.
 	Capabilities func(v1alpha1.DatastoreSpec) Capabilities
+	// Retire lets go of what pools of the type took of the host itself for the datastore of that name, a mount say, once the
+	// datastore was removed; its storage stays as it is. What is in use stays, and is fault.Busy. Nil is nothing to let go of.
+	Retire func(ctx context.Context, t Tools, name string) error
+	// Tidy retires all datastores but those to be kept: they were removed while the driver was not running.
+	Tidy func(ctx context.Context, t Tools, keep func(name string) bool) error
 	// New opens a pool. It makes the pool's marker where Config.PoolUUID is empty and the storage is
 	// blank or the administrator said to initialize it; it adopts a marker of the same cluster and host.
 	New func(ctx context.Context, c Config) (Pool, error)
@@ -240,4 +254,8 @@ type Tools struct {
 	Loop    *loop.Manager
 	Now     func() time.Time
 	NewUUID func() string
+	// MountDir is the folder in which types mount what they must mount themselves, StateDir the one in which they keep what must
+	// outlive a restart. Both are the driver's own, made where they are missing, and "" where nothing is opened but to be
+	// inspected.
+	MountDir, StateDir string
 }

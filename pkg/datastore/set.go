@@ -33,13 +33,14 @@ type Set struct {
 
 	mu       sync.Mutex
 	monitors map[string]*monitor
+	leaving  map[string]*retirement // of datastores that were removed
 	stopped  bool
 	running  sync.WaitGroup
 }
 
 // NewSet returns an empty set.
 func NewSet(c SetConfig) *Set {
-	return &Set{config: c, changed: make(chan struct{}, 1), monitors: map[string]*monitor{}}
+	return &Set{config: c, changed: make(chan struct{}, 1), monitors: map[string]*monitor{}, leaving: map[string]*retirement{}}
 }
 
 // Apply opens a datastore's pool, or brings an open one up to a changed spec. PoolUUID is the UUID that
@@ -61,9 +62,13 @@ func (s *Set) Apply(ctx context.Context, d *v1alpha1.Datastore, poolUUID string)
 	}
 	m := newMonitor(s, d, poolUUID)
 	s.monitors[d.Name] = m
-	ctx, m.stop = context.WithCancel(ctx)
+	before := s.leaving[d.Name]
+	measuring, stop := context.WithCancel(ctx)
+	m.stop = stop
 	s.running.Go(func() {
-		m.run(ctx)
+		before.giveWay(measuring, s.config.Patience)
+		m.run(measuring)
+		s.retire(ctx, m)
 		s.release(m)
 	})
 }
@@ -73,11 +78,16 @@ func Serves(d *v1alpha1.Datastore, host string) bool {
 	return len(d.Spec.Hosts) == 0 || slices.Contains(d.Spec.Hosts, host)
 }
 
-// Remove closes a datastore's pool. Its storage stays as it is.
+// Remove closes a datastore's pool, and lets go of what it took of the host as soon as nobody uses that. Its storage
+// stays as it is.
 func (s *Set) Remove(name string) {
 	s.mu.Lock()
 	m, ok := s.monitors[name]
 	delete(s.monitors, name)
+	if ok {
+		m.leaving = newRetirement()
+		s.leaving[name] = m.leaving
+	}
 	s.mu.Unlock()
 	if ok {
 		m.stop()
