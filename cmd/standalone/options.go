@@ -13,6 +13,9 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
+// DefaultMountDir is gone with the next boot, as its mounts are, and nobody takes it for the driver's own state.
+const DefaultMountDir = "/run/datastore-csi/mounts"
+
 // maxVolumesBound is what can be said in NodeGetInfo and is still counted.
 const maxVolumesBound = 1 << 20
 
@@ -24,6 +27,8 @@ type Options struct {
 	Datastores string
 	// StateDir holds the records and the stage records. It is made where it is missing.
 	StateDir string
+	// MountDir is where the driver mounts the file systems of datastores itself.
+	MountDir string
 	// Host is this machine's name among the hosts: CSI's node ID.
 	Host string
 	// ClusterID marks volumes as ours; empty means the one that the state dir holds, or a new one.
@@ -43,6 +48,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Endpoint, "endpoint", o.Endpoint, "where CSI is served: unix:///PATH (required; the default is $CSI_ENDPOINT)")
 	f.StringVar(&o.Datastores, "datastores", "", "file of Datastore documents, reloaded when it changes (required)")
 	f.StringVar(&o.StateDir, "state-dir", "", "directory for the driver's records, on a disk of this host (required)")
+	f.StringVar(&o.MountDir, "mount-dir", DefaultMountDir, "directory in which the driver mounts the file systems of datastores")
 	f.StringVar(&o.Host, "host", "", "this host's name, CSI's node ID (required)")
 	f.StringVar(&o.ClusterID, "cluster-id", "", "ID that marks the volumes as this cluster's; made once and kept where it is not given")
 	f.Int64Var(&o.MaxVolumesPerNode, "max-volumes-per-node", 0, "how many volumes may be published here at a time; 0 is no bound")
@@ -63,6 +69,9 @@ func (o *Options) Validate() error {
 	}
 	if o.StateDir == "" {
 		bad("--state-dir is missing: a directory for the driver's records")
+	}
+	if o.MountDir == "" {
+		bad("--mount-dir is empty: a directory that is gone with the next boot, such as %s", DefaultMountDir)
 	}
 	if o.Host == "" {
 		bad("--host is missing: this host's name")
@@ -87,7 +96,7 @@ func (o *Options) Validate() error {
 
 // absolute makes the paths independent of the working directory.
 func (o *Options) absolute() error {
-	for _, p := range []*string{&o.Datastores, &o.StateDir} {
+	for _, p := range []*string{&o.Datastores, &o.StateDir, &o.MountDir} {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return err

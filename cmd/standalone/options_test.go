@@ -6,7 +6,7 @@ import (
 )
 
 func TestOptionsNameEachFlagThatIsWrong(t *testing.T) {
-	good := Options{Endpoint: "unix:///run/csi.sock", Datastores: "f", StateDir: "d", Host: "node-1"}
+	good := Options{Endpoint: "unix:///run/csi.sock", Datastores: "f", StateDir: "d", MountDir: "m", Host: "node-1"}
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -15,6 +15,7 @@ func TestOptionsNameEachFlagThatIsWrong(t *testing.T) {
 		"--endpoint:":            func(o *Options) { o.Endpoint = "tcp://:1" },
 		"--datastores":           func(o *Options) { o.Datastores = "" },
 		"--state-dir":            func(o *Options) { o.StateDir = "" },
+		"--mount-dir":            func(o *Options) { o.MountDir = "" },
 		"--host":                 func(o *Options) { o.Host = "" },
 		`--host "a/b"`:           func(o *Options) { o.Host = "a/b" },
 		`--cluster-id "a b"`:     func(o *Options) { o.ClusterID = "a b" },

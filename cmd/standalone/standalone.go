@@ -86,6 +86,7 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 	if err != nil {
 		return err
 	}
+	tools.MountDir, tools.StateDir = o.MountDir, filepath.Join(o.StateDir, "pools")
 	s.set = datastore.NewSet(datastore.SetConfig{
 		Types: parts.Types(), Host: o.Host, MachineID: m.ID, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
 		Tools: tools,

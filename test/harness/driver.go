@@ -44,8 +44,8 @@ type Options struct {
 type Driver struct {
 	*Client
 	Options
-	// Socket, StateDir and File are the driver's endpoint, state folder and file of datastores.
-	Socket, StateDir, File string
+	// Socket, StateDir, MountDir and File are the driver's endpoint, state folder, folder of mounts and file of datastores.
+	Socket, StateDir, MountDir, File string
 
 	metrics string // address, or ""
 	log     string
@@ -97,7 +97,7 @@ func PrepareDriver(o Options) (*Driver, error) {
 	}
 	d := &Driver{
 		Options: o, Socket: filepath.Join(o.Dir, "csi.sock"), StateDir: filepath.Join(o.Dir, "state"),
-		File: filepath.Join(o.Dir, "datastores.yaml"), log: cmp.Or(o.Log, filepath.Join(o.Dir, "driver.log")),
+		MountDir: filepath.Join(o.Dir, "mounts"), File: filepath.Join(o.Dir, "datastores.yaml"), log: cmp.Or(o.Log, filepath.Join(o.Dir, "driver.log")),
 	}
 	if o.Metrics {
 		address, err := freeAddress()
@@ -131,7 +131,7 @@ func (d *Driver) SetFile(content []byte) error { return replaceFile(d.File, cont
 func (d *Driver) Args() []string {
 	args := []string{
 		"standalone", "--endpoint", "unix://" + d.Socket, "--datastores", d.File,
-		"--state-dir", d.StateDir, "--host", d.Host,
+		"--state-dir", d.StateDir, "--mount-dir", d.MountDir, "--host", d.Host,
 	}
 	if !d.NoClusterID {
 		args = append(args, "--cluster-id", d.ClusterID)
@@ -307,7 +307,7 @@ func (d *Driver) end(t testing.TB) {
 	if t.Failed() {
 		t.Logf("the last calls:\n%s\nthe driver's log, without calls:\n%s", d.Calls(40), d.notable(80))
 	}
-	if err := d.Close(); err != nil {
+	if err := errors.Join(d.Close(), UnmountUnder(d.MountDir)); err != nil { // its mounts outlive the driver
 		t.Error(err)
 	}
 }

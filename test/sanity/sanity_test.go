@@ -82,7 +82,7 @@ func testSanity(t *testing.T, storage rows.Row, inThisProcess, trees bool, s sui
 		if err := d.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		s.InProcess = &inProcess{Datastores: d.File, StateDir: d.StateDir, Host: d.Host, ClusterID: d.ClusterID}
+		s.InProcess = &inProcess{Datastores: d.File, StateDir: d.StateDir, MountDir: d.MountDir, Host: d.Host, ClusterID: d.ClusterID}
 	}
 	camera := harness.Camera{
 		Under: []string{d.Dir}, Files: []string{d.StageRecords(), s.Targets, s.Staging},

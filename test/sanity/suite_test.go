@@ -56,7 +56,7 @@ type suite struct {
 }
 
 // inProcess are the options of a driver in the suite's process.
-type inProcess struct{ Datastores, StateDir, Host, ClusterID string }
+type inProcess struct{ Datastores, StateDir, MountDir, Host, ClusterID string }
 
 // runSuite runs a suite and returns the exit code of the process.
 func runSuite(text string) int {
@@ -153,7 +153,7 @@ func (s suite) startDriver(ctx context.Context) (end func() error, err error) {
 	go func() {
 		defer close(ended)
 		result = standalone.Run(ctx, standalone.Options{
-			Endpoint: "unix://" + s.Socket, Datastores: s.InProcess.Datastores, StateDir: s.InProcess.StateDir,
+			Endpoint: "unix://" + s.Socket, Datastores: s.InProcess.Datastores, StateDir: s.InProcess.StateDir, MountDir: s.InProcess.MountDir,
 			Host: s.InProcess.Host, ClusterID: s.InProcess.ClusterID, MaxVolumesPerNode: attachLimit,
 		})
 	}()
