@@ -224,7 +224,7 @@ func (a *Agent) copyNow(ctx context.Context, pool datastore.Pool, s *subject) (m
 		made, err = pool.Snapshot(ctx, *s.source, s.Volume, progress.tell)
 		return err
 	}
-	if a.config.Quiesce == nil || !a.copiesInUse(s) {
+	if a.config.Quiesce == nil || !a.copiesInUse(s) || datastore.FreezesItself(pool) {
 		return made, take(ctx)
 	}
 	if err := ctx.Err(); err != nil {

@@ -27,3 +27,10 @@ func SnapshotTakes(ctx context.Context, p Pool, of, snap Volume) (int64, error) 
 	made, err := p.Find(ctx, of)
 	return made.Promised, err
 }
+
+// FreezesItself tells whether a pool brings a mounted file system to rest by itself for the instant of a snapshot. Where somebody
+// else has done so before, it fails.
+func FreezesItself(p Pool) bool {
+	does, ok := unwrap(p).(interface{ FreezesItself() bool })
+	return ok && does.FreezesItself()
+}

@@ -79,6 +79,9 @@ func TestALifeOfAThickVolumeIsACallForEachChange(t *testing.T) {
 		}
 		same(t, g, c.what)
 	}
+	if epoch := view(t, g).Epoch; epoch != 1 {
+		t.Errorf("its own changes are taken for another's: epoch %d", epoch)
+	}
 	a, err := g.Volume(ctx, "a")
 	must(t, err)
 	device, err := lvm.FindDevice(g.UUID(), a.UUID)
@@ -146,9 +149,13 @@ func TestAChangeByHandIsSeen(t *testing.T) {
 	m := newMachine()
 	g := newGroup(t, m, 1)
 	view(t, g)
+	before := view(t, g).Epoch
 	run(t, "lvcreate", "-y", "-n", "byhand", "-L", "8M", "--addtag", "theirs", "vg")
 	if lv := view(t, g).LVs["byhand"]; lv.Bytes != 8*mib || !lv.HasTag("theirs") {
 		t.Errorf("after lvcreate: %+v", lv)
+	}
+	if view(t, g).Epoch == before {
+		t.Error("what is known of free extents holds on")
 	}
 	// In the middle of a change of ours: it is looked at again rather than computed.
 	must(t, g.Create(t.Context(), lvm.NewVolume{Name: "ours", Bytes: mib}))
@@ -198,7 +205,7 @@ func TestWhatIsRefused(t *testing.T) {
 	if err := g.Remove(ctx, lvm.Removal{}, "a"); !fault.Is(err, fault.Precondition) || !strings.Contains(err.Error(), "snap") {
 		t.Errorf("removing what has a snapshot: %v", err)
 	}
-	if err := g.Extend(ctx, "a", 12*mib, nil); !fault.Is(err, fault.Precondition) {
+	if err := g.Extend(ctx, "a", 16*mib, nil); !fault.Is(err, fault.Precondition) {
 		t.Errorf("growing what has a snapshot: %v", err)
 	}
 	must(t, g.Remove(ctx, lvm.Removal{}, "snap"))

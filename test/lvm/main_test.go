@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/filesystem"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/lvm"
 	"github.com/datastore-csi/datastore-csi/test/testbed"
 )
@@ -108,6 +110,12 @@ func cleanDisks(t testing.TB) {
 	}
 	for _, d := range disks() {
 		run(t, "wipefs", "-qaf", d)
-		run(t, "dd", "if=/dev/zero", "of="+d, "bs=1M", "count=2", "conv=fsync", "status=none")
+		f, err := os.OpenFile(d, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(filesystem.Clear(context.Background(), f), f.Close()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -32,8 +32,8 @@ func (g *Group) Remove(ctx context.Context, r Removal, names ...string) error {
 			lv := vg.LVs[n]
 			plain = plain && (lv.Kind == Thin || lv.Kind == Linear || lv.Kind == Striped)
 			c.rises++
-			if lv.Kind == Thin {
-				c.rises++ // the pool is told
+			if lv.Kind == Thin || lv.Kind == Snapshot {
+				c.rises++ // the pool is told, or the origin is without it
 			}
 			c.args = append(c.args, vg.Name+"/"+n)
 		}
@@ -149,7 +149,7 @@ func (g *Group) Rename(ctx context.Context, from, to string) error {
 		}
 		return change{
 			what: "rename logical volume " + vg.Name + "/" + from + " to " + to,
-			args: []string{"lvrename", vg.Name, from, to},
+			args: []string{"lvrename", vg.Name, from, to}, rises: 1,
 		}, nil
 	})
 }
@@ -211,9 +211,6 @@ func (g *Group) Extend(ctx context.Context, name string, bytes int64, on []Range
 		if lv.Bytes >= extents*vg.ExtentSize {
 			return change{}, nil
 		}
-		if snapshots := vg.SnapshotsOf(name); len(snapshots) > 0 {
-			return change{}, fault.New(fault.Precondition, "%s/%s has copy-on-write snapshots and can't grow meanwhile: %s", vg.Name, name, strings.Join(snapshots, ", "))
-		}
 		where, ok := vg.arguments(on)
 		if !ok {
 			return change{}, fault.New(fault.Unavailable, "a device of volume group %s is missing", vg.Name)
@@ -223,10 +220,41 @@ func (g *Group) Extend(ctx context.Context, name string, bytes int64, on []Range
 			more = 0
 		}
 		return change{
-			what:   "extend logical volume " + vg.Name + "/" + name,
-			args:   slices.Concat([]string{"lvextend", "--yes", "-l", strconv.FormatInt(extents, 10), vg.Name + "/" + name}, where),
-			failed: vg.noRoom("", more),
+			what:  "extend logical volume " + vg.Name + "/" + name,
+			args:  slices.Concat([]string{"lvextend", "--yes", "-l", strconv.FormatInt(extents, 10), vg.Name + "/" + name}, where),
+			rises: 1,
+			failed: func(now *VolumeGroup) error {
+				if snapshots := now.SnapshotsOf(name); len(snapshots) > 0 {
+					return fault.New(fault.Precondition, "%s/%s has copy-on-write snapshots, and grows only while it is not in use: %s", now.Name, name, strings.Join(snapshots, ", "))
+				}
+				return vg.noRoom("", more)(now)
+			},
 		}, nil
+	})
+}
+
+// Split makes a copy-on-write snapshot's store a volume of its own, with the tags and the name that it has: what is in it is no picture of anything.
+func (g *Group) Split(ctx context.Context, name string) error {
+	return g.alter(ctx, func(vg *VolumeGroup) (change, error) {
+		lv, err := vg.find(name)
+		if err != nil || lv.Kind != Snapshot {
+			return change{}, err
+		}
+		return change{
+			what: "split snapshot " + vg.Name + "/" + name + " from its origin", args: []string{"lvconvert", "--yes", "--splitsnapshot", vg.Name + "/" + name}, rises: 1,
+			failed: opened(g.uuid, []string{name}),
+		}, nil
+	})
+}
+
+// AllowWrites makes a volume writable for good.
+func (g *Group) AllowWrites(ctx context.Context, name string) error {
+	return g.alter(ctx, func(vg *VolumeGroup) (change, error) {
+		lv, err := vg.find(name)
+		if err != nil || !lv.ReadOnly {
+			return change{}, err
+		}
+		return change{what: "allow writes to logical volume " + vg.Name + "/" + name, args: []string{"lvchange", "-prw", vg.Name + "/" + name}, rises: 1}, nil
 	})
 }
 

@@ -41,9 +41,39 @@ const (
 	dmName      = 48
 	dmUUID      = 176
 	dmUUIDSize  = 129
+	dmNameSize  = 128
 	dmReadOnly  = 1 // DM_READONLY_FLAG
 	dmSuspended = 2 // DM_SUSPEND_FLAG
 )
+
+// FindDeviceNamed looks an active volume up by its name in a group, and makes sure that it is of the group of that UUID. It returns the
+// volume's UUID too. One that is not active is fault.NotFound; a device of that name that is none of the group's is fault.Precondition.
+func FindDeviceNamed(groupUUID, group, volume string) (Device, string, error) {
+	name := strings.ReplaceAll(group, "-", "--") + "-" + strings.ReplaceAll(volume, "-", "--")
+	if len(name) >= dmNameSize {
+		return Device{}, "", fault.New(fault.Internal, "%q is too long for the name of a device", shorten(name))
+	}
+	d, uuid, err := ask(func(b []byte) { copy(b[dmName:], name) }, name)
+	if err != nil {
+		return Device{}, "", err
+	}
+	prefix := "LVM-" + strings.ReplaceAll(groupUUID, "-", "")
+	bare, ok := strings.CutPrefix(uuid, prefix)
+	if !ok || groupless(uuid) {
+		return Device{}, "", fault.New(fault.Precondition, "device-mapper's %s is %q, no volume of the group of UUID %s; it is left alone", name, shorten(uuid), groupUUID)
+	}
+	return d, dashed(bare), nil
+}
+
+// dashed writes a UUID as LVM shows it: groups of 6, 4, 4, 4, 4, 4 and 6 characters.
+func dashed(bare string) string {
+	var parts []string
+	for _, n := range []int{6, 4, 4, 4, 4, 4, 6} {
+		parts = append(parts, bare[:n])
+		bare = bare[n:]
+	}
+	return strings.Join(parts, "-")
+}
 
 // FindDevice looks an active volume up by its UUIDs, which no other device has. One that is not active is
 // fault.NotFound. It asks the kernel and opens no device.
@@ -55,30 +85,36 @@ func findDevice(uuid string) (Device, error) {
 	if len(uuid) >= dmUUIDSize || groupless(uuid) {
 		return Device{}, fault.New(fault.Internal, "%q is no UUID of a logical volume", shorten(uuid))
 	}
+	d, _, err := ask(func(b []byte) { copy(b[dmUUID:], uuid) }, uuid)
+	return d, err
+}
+
+// ask has device-mapper tell of the device that fill names in the request, and returns its UUID too.
+func ask(fill func([]byte), what string) (Device, string, error) {
 	control, err := os.OpenFile(dmControl, os.O_RDWR, 0)
 	if err != nil {
-		return Device{}, fault.New(fault.Unavailable, "device-mapper can't be asked: %w; load the module dm_mod", err)
+		return Device{}, "", fault.New(fault.Unavailable, "device-mapper can't be asked: %w; load the module dm_mod", err)
 	}
 	defer control.Close() //nolint:errcheck // nothing is written
 	b := make([]byte, dmSize)
 	ne := binary.NativeEndian
 	ne.PutUint32(b, dmMajor)
 	ne.PutUint32(b[dmDataSize:], dmSize)
-	copy(b[dmUUID:], uuid)
+	fill(b)
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), dmDevStatus, uintptr(unsafe.Pointer(&b[0])))
 	if errors.Is(errno, unix.ENXIO) {
-		return Device{}, fault.New(fault.NotFound, "device-mapper knows no device %s: it is not active", uuid)
+		return Device{}, "", fault.New(fault.NotFound, "device-mapper knows no device %s: it is not active", what)
 	}
 	if errno != 0 {
-		return Device{}, fault.New(fault.Unavailable, "device-mapper can't tell of device %s: %w", uuid, errno)
+		return Device{}, "", fault.New(fault.Unavailable, "device-mapper can't tell of device %s: %w", what, errno)
 	}
-	name, _, _ := bytes.Cut(b[dmName:dmName+128], []byte{0})
-	dev := ne.Uint64(b[dmDev:])
+	name, _, _ := bytes.Cut(b[dmName:dmName+dmNameSize], []byte{0})
+	uuid, _, _ := bytes.Cut(b[dmUUID:dmUUID+dmUUIDSize], []byte{0})
+	dev, flags := ne.Uint64(b[dmDev:]), ne.Uint32(b[dmFlags:])
 	path, err := nodeOf(string(name), unix.Major(dev), unix.Minor(dev))
-	flags := ne.Uint32(b[dmFlags:])
 	return Device{
 		Path: path, Opens: int(int32(ne.Uint32(b[dmOpenCount:]))), ReadOnly: flags&dmReadOnly != 0, Suspended: flags&dmSuspended != 0,
-	}, err
+	}, string(uuid), err
 }
 
 // groupless tells a UUID that lacks one of its halves.

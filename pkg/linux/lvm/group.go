@@ -27,8 +27,11 @@ type Group struct {
 	devices func(context.Context) ([]string, error)
 	// turn is taken by who calls lvm.
 	turn chan struct{}
-	// known is the last report, carried on by the group's own changes; nil where it must be asked for. Whoever has the turn may use it.
-	known *VolumeGroup
+	// known is the last report, carried on by the group's own changes; nil where it must be asked for. expected is the sequence number
+	// that the group has if nobody else has changed it since, and epoch counts how often somebody had. Whoever has the turn may use them.
+	known    *VolumeGroup
+	expected int64
+	epoch    int64
 }
 
 // NewGroup returns a group. It is not looked at yet.
@@ -119,7 +122,11 @@ func (g *Group) view(ctx context.Context) (*VolumeGroup, error) {
 	if parsed != nil {
 		return nil, fault.Wrap(fault.As(fault.Unavailable, errors.Join(parsed, err)), "look at volume group", g.uuid)
 	}
-	g.known = vg
+	if vg.Seqno != g.expected {
+		g.epoch++
+	}
+	vg.Epoch = g.epoch
+	g.known, g.expected = vg, vg.Seqno
 	return vg, nil
 }
 
@@ -129,8 +136,8 @@ type change struct {
 	args []string
 	// discard has the devices below told of extents that are given back.
 	discard bool
-	// rises is by how much the sequence number rises where nobody else changes anything, as seen with LVM 2.03.16; apply makes the
-	// group's next state. Without apply the next look is a report.
+	// rises is by how much the sequence number rises where nobody else changes anything, as seen with LVM 2.03.16: another number is taken
+	// for somebody else's hand. apply makes the group's next state. Without apply the next look is a report.
 	rises int64
 	apply func(*VolumeGroup)
 	// failed says what a refusal of lvm means, by the state of the group after it; nil where it means nothing in particular.
@@ -161,10 +168,11 @@ func (g *Group) alter(ctx context.Context, plan func(*VolumeGroup) (change, erro
 	if err != nil {
 		return g.explain(ctx, c, err)
 	}
+	g.expected = vg.Seqno + c.rises
 	if c.apply == nil {
 		return nil
 	}
-	if n, err := Stamp(ctx, g.run, devices); err == nil && n == vg.Seqno+c.rises {
+	if n, err := Stamp(ctx, g.run, devices); err == nil && n == g.expected {
 		next := vg.clone()
 		next.Seqno = n
 		c.apply(next)

@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -59,6 +60,9 @@ func Scan(ctx context.Context, run *command.Runner, devices []string) ([]Seen, e
 			s := Seen{
 				Device: string(p["pv_name"]), UUID: string(p["pv_uuid"]), Group: string(p["vg_name"]), GroupUUID: string(p["vg_uuid"]),
 				GroupTags: p["vg_tags"].list(), SystemID: string(p["vg_systemid"]), LockType: string(p["vg_lock_type"]),
+			}
+			if real, err := filepath.EvalSymlinks(s.Device); err == nil { // LVM may prefer another of its names
+				s.Device = real
 			}
 			if slices.Contains(devices, s.Device) { // what is missing has no name
 				all = append(all, s)

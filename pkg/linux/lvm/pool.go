@@ -34,7 +34,7 @@ func (g *Group) CreatePool(ctx context.Context, n NewPool) error {
 		}
 		return change{
 			what: "create thin pool " + vg.Name + "/" + n.Name, args: slices.Concat(args, tags, []string{vg.Name}),
-			failed: vg.noRoom(n.Name, extents),
+			rises: 3, failed: vg.noRoom(n.Name, extents),
 		}, err
 	})
 }
@@ -49,18 +49,22 @@ func (g *Group) ExtendPool(ctx context.Context, name string, data, metadata int6
 		if lv.Kind != ThinPool {
 			return change{}, fault.New(fault.Precondition, "%s/%s is no thin pool", vg.Name, name)
 		}
-		args, more := []string{"lvextend", "--yes"}, int64(0)
+		args, more, rises := []string{"lvextend", "--yes"}, int64(0), int64(0)
 		if extents := vg.RoundUp(data); extents*vg.ExtentSize > lv.Bytes {
 			args = append(args, "-l", strconv.FormatInt(extents, 10))
 			more += extents - lv.Bytes/vg.ExtentSize
+			rises++
 		}
 		if extents := vg.RoundUp(metadata); extents*vg.ExtentSize > lv.MetadataBytes {
 			args = append(args, "--poolmetadatasize", bytesArgument(extents*vg.ExtentSize))
 			more += extents - lv.MetadataBytes/vg.ExtentSize
+			rises++
 		}
 		if more == 0 {
 			return change{}, nil
 		}
-		return change{what: "extend thin pool " + vg.Name + "/" + name, args: append(args, vg.Name+"/"+name), failed: vg.noRoom("", more)}, nil
+		return change{
+			what: "extend thin pool " + vg.Name + "/" + name, args: append(args, vg.Name+"/"+name), rises: rises, failed: vg.noRoom("", more),
+		}, nil
 	})
 }

@@ -3,6 +3,7 @@ package lvm
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -12,6 +13,9 @@ type VolumeGroup struct {
 	UUID, Name string
 	// Seqno counts the changes of the metadata.
 	Seqno int64
+	// Epoch is another number whenever somebody else than its Group has changed the group, or may have. What was known of free extents
+	// does not hold from one to the next.
+	Epoch int64
 	Tags  []string
 	// SystemID of the host that may use the group; "" is any. LockType is what keeps several hosts apart; "" or "none" is nothing.
 	SystemID, LockType  string
@@ -137,4 +141,60 @@ func shorten(s string) string {
 		return strings.ToValidUTF8(s[:shown], "") + "..."
 	}
 	return s
+}
+
+// Takes is what a volume takes of the group, in bytes, its own parts included.
+func (vg *VolumeGroup) Takes(name string) int64 {
+	n := Count(vg.occupied[name])
+	for part, ranges := range vg.occupied {
+		if strings.HasPrefix(part, name+"_") && !vg.isVolume(part) {
+			n += Count(ranges)
+		}
+	}
+	return n * vg.ExtentSize
+}
+
+func (vg *VolumeGroup) isVolume(name string) bool {
+	_, ok := vg.LVs[name]
+	return ok
+}
+
+// LostLegs is how many legs of a raid lie on devices that are missing, and how many it can do without.
+func (vg *VolumeGroup) LostLegs(name string) (lost, bear int) {
+	missing := map[string]bool{}
+	for _, pv := range vg.PVs {
+		missing[pv.UUID] = pv.Missing
+	}
+	legs, gone := 0, map[int]bool{}
+	for part, ranges := range vg.occupied {
+		number, ok := strings.CutPrefix(part, name+"_rimage_")
+		if !ok {
+			continue
+		}
+		legs++
+		index, err := strconv.Atoi(number)
+		if err == nil && slices.ContainsFunc(ranges, func(r Range) bool { return missing[r.PV] }) {
+			gone[index] = true
+		}
+	}
+	segment := vg.LVs[name].Segment
+	switch {
+	case strings.HasPrefix(segment, "raid10"):
+		// Legs 0 and 1 hold the same, 2 and 3, and so on.
+		bear = len(gone)
+		for i := range gone {
+			if gone[i^1] {
+				bear = 0
+			}
+		}
+	case strings.HasPrefix(segment, "raid1"):
+		bear = legs - 1
+	case strings.HasPrefix(segment, "raid6"):
+		bear = 2
+	case strings.HasPrefix(segment, "raid0"):
+		bear = 0
+	default:
+		bear = 1
+	}
+	return len(gone), bear
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
@@ -71,9 +72,11 @@ func (g *Group) Create(ctx context.Context, n NewVolume) error {
 		extents := vg.RoundUp(n.Bytes)
 		args := slices.Concat([]string{"lvcreate", "--yes", "-Wn", "-Zn", "-n", n.Name, "-l", strconv.FormatInt(extents, 10)},
 			n.Shape.arguments(), activation(n.Active), neverByItself(), tags, []string{vg.Name}, on)
-		c := change{what: "create logical volume " + vg.Name + "/" + n.Name, args: args, failed: vg.noRoom(n.Name, extents)}
+		c := change{what: "create logical volume " + vg.Name + "/" + n.Name, args: args, rises: 1, failed: vg.noRoom(n.Name, extents)}
+		if strings.HasPrefix(n.Shape.Segment, "raid") {
+			c.rises = 2
+		}
 		if n.Shape.linear() {
-			c.rises = 1
 			c.apply = func(next *VolumeGroup) {
 				next.put(LogicalVolume{Name: n.Name, Kind: Linear, Segment: string(Linear), Bytes: extents * vg.ExtentSize, Tags: n.Tags, Active: n.Active, ActivationSkipped: true, Stripes: 1})
 				next.take(n.Name, extents, n.On)
@@ -217,7 +220,7 @@ func (g *Group) SnapshotThick(ctx context.Context, name, origin string, store in
 			what: "create snapshot " + vg.Name + "/" + name,
 			args: slices.Concat([]string{"lvcreate", "--yes", "-s", "-pr", "-n", name, "-l", strconv.FormatInt(extents, 10)}, neverByItself(), add,
 				[]string{vg.Name + "/" + origin}),
-			failed: vg.noRoom(name, extents),
+			rises: 2, failed: vg.noRoom(name, extents),
 		}, err
 	})
 }

@@ -1,0 +1,205 @@
+package lvm
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/lvm"
+)
+
+// Open activates the volume, and nothing else but the thin pool that it lies in.
+func (p *pool) Open(ctx context.Context, v datastore.Volume, _ bool) (datastore.Opened, error) {
+	opened, err := p.attach(ctx, v)
+	return opened, p.about(err, "open", v)
+}
+
+func (p *pool) attach(ctx context.Context, v datastore.Volume) (datastore.Opened, error) {
+	if v.Snapshot {
+		return datastore.Opened{}, fault.New(fault.Invalid, "a snapshot is never opened; make a volume from it")
+	}
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return datastore.Opened{}, err
+	}
+	i, err := p.find(vg, v)
+	if err != nil {
+		return datastore.Opened{}, err
+	}
+	if i.HasTag(growingTag) {
+		if err := p.endGrowth(ctx, i.Name); err != nil {
+			return datastore.Opened{}, err
+		}
+	}
+	d, err := p.reach(ctx, i.Name)
+	if err != nil {
+		return datastore.Opened{}, p.whyNot(ctx, i, err)
+	}
+	size, err := blockdev.Size(d.Path)
+	if err == nil && size < i.Bytes {
+		err = fault.New(fault.Unavailable, "device %s has %d bytes, logical volume %s/%s has %d", d.Path, size, vg.Name, i.Name, i.Bytes)
+	}
+	return datastore.Opened{Device: d.Path, Bytes: size, Identity: i.mark.UID, Discard: p.thinPool != ""}, err
+}
+
+// whyNot says why a volume can't be used, where its storage tells.
+func (p *pool) whyNot(ctx context.Context, i item, err error) error {
+	vg, looked := p.fresh(ctx)
+	if looked != nil {
+		return errors.Join(err, looked)
+	}
+	for _, problem := range problems(vg, vg.LVs[i.Name], i.mark) {
+		return fault.New(fault.Unavailable, "%s: %w", problem.Message, err)
+	}
+	return err
+}
+
+// Close deactivates the volume. One that is still in use stays as it is.
+func (p *pool) Close(ctx context.Context, v datastore.Volume) error {
+	return p.about(p.detach(ctx, v), "close", v)
+}
+
+func (p *pool) detach(ctx context.Context, v datastore.Volume) error {
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	i, err := p.lookUp(vg, v)
+	if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Precondition) {
+		return nil // what isn't the volume isn't open as one
+	}
+	if err != nil {
+		return err
+	}
+	d, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, i.Name)
+	switch {
+	case fault.Is(err, fault.NotFound), err == nil && d.Opens > 0:
+		return nil
+	case err != nil:
+		return err
+	}
+	err = p.Deactivate(ctx, i.Name)
+	if fault.Is(err, fault.Precondition) { // somebody was faster
+		return nil
+	}
+	return err
+}
+
+// InUse is what datastore.InUse asks.
+func (p *pool) InUse(ctx context.Context, v datastore.Volume) (bool, error) {
+	used, err := p.inUse(ctx, v)
+	return used, p.about(err, "look who uses", v)
+}
+
+func (p *pool) inUse(ctx context.Context, v datastore.Volume) (bool, error) {
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return false, err
+	}
+	i, err := p.find(vg, v)
+	if err != nil {
+		return false, err
+	}
+	d, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, i.Name)
+	if fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return d.Opens > 0, err
+}
+
+// Find reads the volume's mark.
+func (p *pool) Find(ctx context.Context, v datastore.Volume) (datastore.Made, error) {
+	made, err := p.recall(ctx, v)
+	return made, p.about(err, "find", v)
+}
+
+// Expand grows the volume, and then has its mark say so.
+func (p *pool) Expand(ctx context.Context, v datastore.Volume) (datastore.Made, error) {
+	made, err := p.expand(ctx, v)
+	return made, p.about(err, "expand", v)
+}
+
+func (p *pool) expand(ctx context.Context, v datastore.Volume) (datastore.Made, error) {
+	if v.Snapshot {
+		return datastore.Made{}, fault.New(fault.Invalid, "a snapshot never grows; make a larger volume from it")
+	}
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return datastore.Made{}, err
+	}
+	i, err := p.find(vg, v)
+	if err != nil {
+		return datastore.Made{}, err
+	}
+	if i.HasTag(growingTag) {
+		if err := p.endGrowth(ctx, i.Name); err != nil {
+			return datastore.Made{}, err
+		}
+	}
+	if more := vg.RoundUp(v.Bytes) - vg.RoundUp(i.Bytes); more > 0 {
+		if err := p.mayPromise(); err != nil {
+			return datastore.Made{}, err
+		}
+		if err := p.grow(ctx, i, v.Bytes, more); err != nil {
+			return datastore.Made{}, err
+		}
+	}
+	m := i.mark
+	m.Bytes, m.OnDelete, m.Wipe = max(m.Bytes, v.Bytes), v.OnDelete, v.Wipe
+	if err := p.Retag(ctx, lvm.Retag{Name: i.Name, Add: m.tags(), Remove: without(having(i.Tags, markTag), m.tags())}); err != nil {
+		return datastore.Made{}, err
+	}
+	return p.recall(ctx, v)
+}
+
+// grow adds extents. Those of a raw volume read as zeroes before they are its own: somebody may read it.
+func (p *pool) grow(ctx context.Context, i item, bytes, more int64) error {
+	if i.Kind == lvm.Thin || i.mark.Filesystem != nil || p.mayShow() {
+		return p.Extend(ctx, i.Name, bytes, nil)
+	}
+	if i.Kind != lvm.Linear {
+		return p.growWide(ctx, i, bytes)
+	}
+	on, done, err := p.zeroes(ctx, i.Name, more)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return p.Extend(ctx, i.Name, bytes, on)
+}
+
+// growWide grows a raw volume that lies on several devices, by extents that LVM chooses: it must not be in use while they are zeroed.
+func (p *pool) growWide(ctx context.Context, i item, bytes int64) error {
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	if d, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, i.Name); err == nil && d.Opens > 0 {
+		return fault.New(fault.Precondition, "%s/%s is a raw volume of type %s: it grows only while it is not in use, since what is added is zeroed first",
+			vg.Name, i.Name, i.Segment)
+	}
+	// Whole again when it is zeroed; how far that is stands in its tags.
+	if err := p.Retag(ctx, lvm.Retag{Name: i.Name, Add: []string{growingTag, progressTag(i.Bytes)}}); err != nil {
+		return err
+	}
+	if err := p.Extend(ctx, i.Name, bytes, nil); err != nil {
+		return errors.Join(err, p.finish(ctx, i.Name))
+	}
+	return p.endGrowth(ctx, i.Name)
+}
+
+// endGrowth zeroes what was added to a raw volume, from where an earlier call came to.
+func (p *pool) endGrowth(ctx context.Context, name string) error {
+	if err := p.zero(ctx, name, 0); err != nil {
+		return err
+	}
+	return p.finish(ctx, name)
+}
+
+// without are the tags that are not to be kept.
+func without(tags, keep []string) []string {
+	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return slices.Contains(keep, t) })
+}
