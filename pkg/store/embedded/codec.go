@@ -7,6 +7,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
+	"github.com/datastore-csi/datastore-csi/pkg/store/internal/record"
 )
 
 const (
@@ -37,15 +38,15 @@ func decode[T any, P store.Record[T]](name string, value []byte) (*T, error) {
 	if err != nil {
 		return nil, err
 	}
-	record := new(T)
-	if err := json.Unmarshal(text, record); err != nil {
+	r := new(T)
+	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fault.As(fault.DataLoss, err)
 	}
-	if got := P(record).GetName(); got != name {
+	if got := P(r).GetName(); got != name {
 		return nil, fault.New(fault.DataLoss, "the record says that its name is %q", got)
 	}
-	finish(record)
-	return record, nil
+	record.Finish(r)
+	return r, nil
 }
 
 // checked returns the JSON of a stored value whose sum is right.

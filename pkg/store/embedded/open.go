@@ -12,6 +12,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
+	"github.com/datastore-csi/datastore-csi/pkg/store/internal/record"
 )
 
 // Owner is the machine that a file belongs to.
@@ -97,10 +98,10 @@ func open(ctx context.Context, config Config) (*DB, error) {
 
 func newDB(config Config) *DB {
 	db := &DB{config: config}
-	db.datastores = newTable[v1alpha1.Datastore](db, datastores())
-	db.hosts = newTable[v1alpha1.DatastoreHost](db, hosts())
-	db.volumes = newTable[v1alpha1.DatastoreVolume](db, volumes())
-	db.snapshots = newTable[v1alpha1.DatastoreSnapshot](db, snapshots())
+	db.datastores = newTable[v1alpha1.Datastore](db, record.Datastores())
+	db.hosts = newTable[v1alpha1.DatastoreHost](db, record.Hosts())
+	db.volumes = newTable[v1alpha1.DatastoreVolume](db, record.Volumes())
+	db.snapshots = newTable[v1alpha1.DatastoreSnapshot](db, record.Snapshots())
 	return db
 }
 
@@ -133,7 +134,7 @@ func (db *DB) load() error {
 type loader interface {
 	bucketName() string
 	load(tx *bbolt.Tx) error
-	close()
+	Close()
 }
 
 func (db *DB) tables() []loader {
@@ -153,7 +154,7 @@ func (db *DB) ClusterID() string { return db.identity.ClusterID }
 func (db *DB) Close() error {
 	db.writer.close()
 	for _, t := range db.tables() {
-		t.close()
+		t.Close()
 	}
 	return fault.Wrap(db.file.Close(), "close the store", db.config.Path)
 }

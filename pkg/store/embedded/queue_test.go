@@ -1,13 +1,12 @@
 package embedded
 
 import (
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/datastore-csi/datastore-csi/pkg/store"
+	"github.com/datastore-csi/datastore-csi/pkg/store/internal/memory"
 )
 
 // drain reads the events that are there.
@@ -15,7 +14,7 @@ func drain(t *testing.T, w store.Watch[volume]) []string {
 	t.Helper()
 	var events []string
 	for {
-		event, ok, err := w.(*watch[volume, *volume]).pending()
+		event, ok, err := w.(*memory.Watch[volume, *volume]).Pending()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,54 +75,6 @@ func TestAWatchShowsNothingThatIsNotCommitted(t *testing.T) {
 	batched(t, db, creates(db, "a"))
 	if got := drain(t, all); !slices.Equal(got, []string{"a 1"}) {
 		t.Errorf("after it there is %q", got)
-	}
-}
-
-func TestAQueueHoldsEachNameOnce(t *testing.T) {
-	all, one := newQueue(""), newQueue("a")
-	for i := range 1000 {
-		all.add(strconv.Itoa(i % 3))
-		one.add("a")
-	}
-	if len(all.names) != 3 || len(all.queued) != 3 || len(one.names) != 1 {
-		t.Errorf("queued: %q, %q", all.names, one.names)
-	}
-	for _, want := range []string{"0", "1", "2", "0"} {
-		if got, ok := all.take(); !ok || got != want {
-			t.Errorf("took %q, want %q", got, want)
-		}
-		if want == "1" {
-			all.add("0") // changed again after it was told, while others wait
-		}
-	}
-	if _, ok := all.take(); ok || all.names != nil || all.queued != nil {
-		t.Errorf("an empty queue keeps %q, %v", all.names, all.queued)
-	}
-}
-
-func TestOpenWatchesHaveNoGoroutinesAndCloseWithoutARemainder(t *testing.T) {
-	db := paused(t, testConfig(t))
-	before := runtime.NumGoroutine()
-	var open []store.Watch[volume]
-	for i := range 1000 {
-		w, err := db.volumes.Watch(t.Context(), "r"+strconv.Itoa(i%10))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all, err := db.volumes.Watch(t.Context(), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, w, all)
-	}
-	if after := runtime.NumGoroutine(); after > before {
-		t.Errorf("%d goroutines, %d before", after, before)
-	}
-	for _, w := range open {
-		w.Close()
-	}
-	if q := db.volumes.queues; len(q.all) != 0 || len(q.byName) != 0 {
-		t.Errorf("%d and %d queues are left", len(q.all), len(q.byName))
 	}
 }
 

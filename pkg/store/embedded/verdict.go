@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/store/internal/record"
 )
 
 // The rules below are those of the Kubernetes API server for custom resources with a status
@@ -27,7 +28,7 @@ func (t *table[T, P]) created(old, in *T) (*T, bool, error) {
 	meta.SetDeletionTimestamp(nil)
 	meta.SetDeletionGracePeriodSeconds(nil)
 	meta.SetUID(types.UID(t.db.config.NewUID()))
-	meta.SetCreationTimestamp(wholeSeconds(t.db.config.Now()))
+	meta.SetCreationTimestamp(record.WholeSeconds(t.db.config.Now()))
 	meta.SetGeneration(1)
 	return &next, false, nil
 }
@@ -40,7 +41,7 @@ func (t *table[T, P]) updated(old, in *T) (*T, bool, error) {
 	next := *old
 	meta, before := P(&next), P(old)
 	t.adopt(meta, P(in))
-	t.setSpec(&next, in)
+	t.kind.SetSpec(&next, in)
 	if before.GetDeletionTimestamp() != nil {
 		for _, f := range meta.GetFinalizers() {
 			if !slices.Contains(before.GetFinalizers(), f) {
@@ -54,7 +55,7 @@ func (t *table[T, P]) updated(old, in *T) (*T, bool, error) {
 	if equality.Semantic.DeepEqual(&next, old) {
 		return old, false, nil
 	}
-	if !equality.Semantic.DeepEqual(t.spec(&next), t.spec(old)) {
+	if !equality.Semantic.DeepEqual(t.kind.Spec(&next), t.kind.Spec(old)) {
 		meta.SetGeneration(before.GetGeneration() + 1)
 	}
 	return &next, false, nil
@@ -65,18 +66,18 @@ func (t *table[T, P]) statusUpdated(old, in *T) (*T, bool, error) {
 	if err := t.same(old, in); err != nil {
 		return nil, false, err
 	}
-	if equality.Semantic.DeepEqual(t.status(in), t.status(old)) {
+	if equality.Semantic.DeepEqual(t.kind.Status(in), t.kind.Status(old)) {
 		return old, false, nil
 	}
 	next := *old
-	t.setStatus(&next, in)
+	t.kind.SetStatus(&next, in)
 	return &next, false, nil
 }
 
 // deleted is the verdict of Delete.
 func (t *table[T, P]) deleted(old *T, uid string) (*T, bool, error) {
 	if old == nil {
-		return nil, false, errNotFound()
+		return nil, false, record.NotFound()
 	}
 	before := P(old)
 	if uid != "" && uid != string(before.GetUID()) {
@@ -89,7 +90,7 @@ func (t *table[T, P]) deleted(old *T, uid string) (*T, bool, error) {
 		return old, false, nil
 	}
 	next := *old
-	meta, now := P(&next), wholeSeconds(t.db.config.Now())
+	meta, now := P(&next), record.WholeSeconds(t.db.config.Now())
 	meta.SetDeletionTimestamp(&now)
 	meta.SetDeletionGracePeriodSeconds(new(int64))
 	meta.SetGeneration(before.GetGeneration() + 1)
@@ -99,7 +100,7 @@ func (t *table[T, P]) deleted(old *T, uid string) (*T, bool, error) {
 // same fails unless a record that was read is the one that is stored, in the same version.
 func (t *table[T, P]) same(old, in *T) error {
 	if old == nil {
-		return errNotFound()
+		return record.NotFound()
 	}
 	is, was := P(old), P(in)
 	switch {
@@ -118,5 +119,3 @@ func (t *table[T, P]) adopt(to, from metav1.Object) {
 	to.SetFinalizers(from.GetFinalizers())
 	to.SetOwnerReferences(from.GetOwnerReferences())
 }
-
-func errNotFound() error { return fault.New(fault.NotFound, "there is no record of that name") }

@@ -1,4 +1,4 @@
-package embedded
+package record
 
 import (
 	"reflect"
@@ -10,19 +10,19 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
 
-// settle returns a copy of a record that shares nothing with it, as it would be read back from the file:
+// Settle returns a copy of a record that shares nothing with it, as it would be read back from a store:
 // times have seconds only.
-func settle[T any, P store.Record[T]](record *T) *T {
+func Settle[T any, P store.Record[T]](record *T) *T {
 	settled := P(record).DeepCopy()
-	finish(settled)
+	Finish(settled)
 	return settled
 }
 
-// finish makes a record fit to be shared. It cuts times to seconds, which is what their JSON holds; and
+// Finish makes a record fit to be shared. It cuts times to seconds, which is what their JSON holds; and
 // it lets every quantity make its text, which resource.Quantity.String otherwise writes into the
 // quantity when it is first called: on a shared record that would be a data race. A map's values cannot
 // be addressed, so that their text is only ever made in copies.
-func finish(record any) { finishValue(reflect.ValueOf(record).Elem()) }
+func Finish(record any) { finishValue(reflect.ValueOf(record).Elem()) }
 
 func finishValue(v reflect.Value) {
 	switch v.Kind() {
@@ -46,7 +46,7 @@ func finishStruct(v reflect.Value) {
 	case *resource.Quantity:
 		_ = field.String()
 	case *metav1.Time:
-		*field = wholeSeconds(field.Time)
+		*field = WholeSeconds(field.Time)
 	default:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
@@ -56,8 +56,8 @@ func finishStruct(v reflect.Value) {
 	}
 }
 
-// wholeSeconds returns a time as it is after a way through JSON.
-func wholeSeconds(t time.Time) metav1.Time {
+// WholeSeconds returns a time as it is after a way through JSON.
+func WholeSeconds(t time.Time) metav1.Time {
 	if t.IsZero() {
 		return metav1.Time{}
 	}
