@@ -58,9 +58,9 @@ clean: cluster-down ## Remove what was built, and end the cluster
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
-.PHONY: test test-unit sanity conformance faults testbed test-cluster test-chart test-vm bench fuzz
+.PHONY: test test-unit sanity conformance faults testbed test-kube test-cluster test-chart test-vm bench fuzz
 test: ## All that CI runs, every part, with a summary
-	@hack/parts.sh lint lint-selftest generate-check build test-unit test-chart sanity testbed conformance
+	@hack/parts.sh lint lint-selftest generate-check build test-unit test-chart sanity testbed test-kube conformance
 
 test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file systems and loop devices
 	@hack/deps.sh fs race
@@ -83,7 +83,12 @@ faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file sy
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -count 1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|cluster)(/|$$)')
+	@$(gotest) testbed -count 1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|kube|cluster)(/|$$)')
+
+test-kube: $(TOOLS)/gotestsum ## The store in the Kubernetes API and the CRDs, on a real API server (cold, it first builds that)
+	@hack/deps.sh cluster race
+	@test/cluster/programs/build.sh kubernetes kube-apiserver >/dev/null
+	@$(gotest) kube -race -count 1 -timeout 30m $(TESTFLAGS) ./test/kube/...
 
 test-cluster: $(TOOLS)/gotestsum ## The tests of the test cluster (cold, it first builds Kubernetes)
 	@hack/deps.sh cluster
@@ -121,11 +126,11 @@ fmt: $(TOOLS)/golangci-lint ## Format the Go code
 	@$(TOOLS)/golangci-lint fmt
 
 generate: $(TOOLS)/controller-gen ## Make what is generated and committed
-	@$(TOOLS)/controller-gen object paths=./pkg/api/...
+	@$(TOOLS)/controller-gen object crd paths=./pkg/api/... output:crd:dir=charts/datastore-csi/crds
 	@cd test/chart && $(GO) run ./cmd/deploy --chart $(CURDIR)/charts/datastore-csi --out $(CURDIR)/deploy
 
 generate-check: $(TOOLS)/controller-gen ## Fail if `make generate` or `go mod tidy` would change anything
-	@hack/generate-check.sh pkg/api deploy
+	@hack/generate-check.sh pkg/api charts/datastore-csi/crds deploy
 
 $(TOOLS)/%:
 	@echo "building $* (once)"

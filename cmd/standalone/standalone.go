@@ -99,7 +99,7 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 		return err
 	}
 	s.agent = agent.New(agent.Config{
-		Host: o.Host, MachineID: m.ID, BootID: m.BootID, Store: s.store, Set: s.set, Workers: workers,
+		Host: o.Host, MachineID: m.ID, BootID: m.BootID, Version: o.Version, Store: s.store, Set: s.set, Workers: workers,
 		AuditEvery: auditEvery, Quiesce: s.stager.Quiesce, Now: time.Now, Hook: o.Hook,
 		Observe: func(operation, result string, took time.Duration) {
 			s.rest.note()

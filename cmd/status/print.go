@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 )
 
 // write prints a report in a format.
@@ -24,7 +25,7 @@ func (r Report) write(out io.Writer, format string, now time.Time) error {
 	t.line("DATASTORE\tTYPE\tHEALTH\tTOTAL\tUSED\tAVAILABLE\tPROVISIONED\tVOLUMES\tORPHANS")
 	for _, d := range r.Datastores {
 		t.line("%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d", d.Name, d.Type, d.Health,
-			human(d.Total), human(d.Used), human(d.Available), human(d.Provisioned), d.Volumes, len(d.Orphans))
+			v1alpha1.Readable(d.Total), v1alpha1.Readable(d.Used), v1alpha1.Readable(d.Available), v1alpha1.Readable(d.Provisioned), d.Volumes, len(d.Orphans))
 	}
 	for _, d := range r.Datastores {
 		for _, f := range d.Findings {
@@ -45,7 +46,7 @@ func (r Report) write(out io.Writer, format string, now time.Time) error {
 	t.end()
 	for _, c := range r.Copies {
 		t.head("COPYING\tNAME\tDATASTORE\tDONE\tOF\tPERCENT")
-		t.line("%s\t%s\t%s\t%s\t%s\t%d", c.Kind, c.Name, c.Datastore, human(c.Done), human(c.Total), percent(c.Done, c.Total))
+		t.line("%s\t%s\t%s\t%s\t%s\t%d", c.Kind, c.Name, c.Datastore, v1alpha1.Readable(c.Done), v1alpha1.Readable(c.Total), percent(c.Done, c.Total))
 	}
 	t.end()
 	for _, d := range r.Datastores {
@@ -55,7 +56,7 @@ func (r Report) write(out io.Writer, format string, now time.Time) error {
 				age = duration.HumanDuration(now.Sub(o.Since.Time))
 			}
 			t.head("ORPHAN\tNAME\tDATASTORE\tSIZE\tAGE\tLOCATION\tNOTE")
-			t.line("%s\t%s\t%s\t%s\t%s\t%s\t%s", o.Kind, o.Name, d.Name, human(o.Size.Value()), age, o.Location, o.Message)
+			t.line("%s\t%s\t%s\t%s\t%s\t%s\t%s", o.Kind, o.Name, d.Name, v1alpha1.Readable(o.Size.Value()), age, o.Location, o.Message)
 		}
 	}
 	t.end()
@@ -99,19 +100,4 @@ func percent(done, total int64) int64 {
 		return 0
 	}
 	return int64(float64(done) / float64(total) * 100)
-}
-
-// human writes bytes to one digit behind the point.
-func human(n int64) string {
-	const step = 1024
-	units := []string{"B", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
-	value, unit := float64(n), 0
-	for value >= step && unit < len(units)-1 {
-		value /= step
-		unit++
-	}
-	if unit == 0 {
-		return fmt.Sprintf("%dB", n)
-	}
-	return fmt.Sprintf("%.1f%s", value, units[unit])
 }

@@ -21,8 +21,10 @@ import (
 // Config is what an agent needs.
 type Config struct {
 	Host, MachineID, BootID string
-	Store                   *store.Store
-	Set                     *datastore.Set
+	// Version of the driver, for the host's record.
+	Version string
+	Store   *store.Store
+	Set     *datastore.Set
 	// Workers a datastore.
 	Workers int
 	// Quiesce calls take while the volume of that ID is at rest, where it is mounted on this host. It may be

@@ -26,7 +26,7 @@ func (a *Agent) loadHost(ctx context.Context) error {
 		host, err = a.config.Store.Hosts.Create(ctx, &v1alpha1.DatastoreHost{
 			TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: "DatastoreHost"},
 			ObjectMeta: metav1.ObjectMeta{Name: a.config.Host},
-			Status:     v1alpha1.DatastoreHostStatus{MachineID: a.config.MachineID, BootID: a.config.BootID},
+			Status:     a.status(nil),
 		})
 	}
 	if err != nil {
@@ -90,14 +90,15 @@ func (a *Agent) report(ctx context.Context) error {
 		}
 	}
 	a.mu.Unlock()
-	if same(last, a.config.MachineID, a.config.BootID, pools) {
+	next := a.status(pools)
+	if equality.Semantic.DeepEqual(last, next) {
 		return nil
 	}
 	host, err := store.ChangeStatus(ctx, a.config.Store.Hosts, a.config.Host, func(h *v1alpha1.DatastoreHost) error {
-		if same(h.Status, a.config.MachineID, a.config.BootID, pools) {
+		if equality.Semantic.DeepEqual(h.Status, next) {
 			return store.Unchanged()
 		}
-		h.Status = v1alpha1.DatastoreHostStatus{MachineID: a.config.MachineID, BootID: a.config.BootID, Pools: maps.Clone(pools)}
+		h.Status = next
 		return nil
 	})
 	if err != nil {
@@ -109,6 +110,16 @@ func (a *Agent) report(ctx context.Context) error {
 	return nil
 }
 
-func same(s v1alpha1.DatastoreHostStatus, machineID, bootID string, pools map[string]v1alpha1.PoolStatus) bool {
-	return s.MachineID == machineID && s.BootID == bootID && equality.Semantic.DeepEqual(s.Pools, pools)
+// status is the host's, with these pools.
+func (a *Agent) status(pools map[string]v1alpha1.PoolStatus) v1alpha1.DatastoreHostStatus {
+	out := v1alpha1.DatastoreHostStatus{
+		MachineID: a.config.MachineID, BootID: a.config.BootID, Version: a.config.Version, Pools: maps.Clone(pools),
+		PoolCount: int32(len(pools)), Health: v1alpha1.Healthy,
+	}
+	for _, pool := range pools {
+		if pool.Health.Severity() > out.Health.Severity() {
+			out.Health = pool.Health
+		}
+	}
+	return out
 }

@@ -116,7 +116,22 @@ func (c *Controller) summarize(d *v1alpha1.Datastore, hosts []*v1alpha1.Datastor
 	}
 	s.Total, s.Used = v1alpha1.Bytes(total), v1alpha1.Bytes(used)
 	s.Available, s.Provisioned = v1alpha1.Bytes(available), v1alpha1.Bytes(provisioned)
+	s.Summary = &v1alpha1.DatastoreSummary{
+		State: state(d, s.Health), Hosts: int32(len(s.Hosts)), Total: v1alpha1.Readable(total), Used: v1alpha1.Readable(used),
+		Provisioned: v1alpha1.Readable(provisioned),
+	}
 	return out
+}
+
+// state is a datastore's health and what its administrator has in mind with it, in a word.
+func state(d *v1alpha1.Datastore, health v1alpha1.Health) string {
+	switch {
+	case d.Spec.State == v1alpha1.StateInactive:
+		return string(v1alpha1.StateInactive)
+	case d.Spec.Maintenance != v1alpha1.MaintenanceNone:
+		return string(health) + "," + string(d.Spec.Maintenance)
+	}
+	return string(health)
 }
 
 func readyCondition(d Summary) metav1.Condition {

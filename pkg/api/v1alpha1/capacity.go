@@ -58,3 +58,18 @@ func Percent(n int64, percent int32) int64 {
 
 // Bytes makes a quantity of n bytes.
 func Bytes(n int64) resource.Quantity { return *resource.NewQuantity(n, resource.BinarySI) }
+
+// Readable writes bytes for people, to one digit behind the point: 93.1Gi.
+func Readable(n int64) string {
+	const step = 1024
+	units := []string{"B", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"}
+	value, unit := float64(n), 0
+	for value >= step && unit < len(units)-1 {
+		value /= step
+		unit++
+	}
+	if unit == 0 {
+		return fmt.Sprintf("%dB", n)
+	}
+	return fmt.Sprintf("%.1f%s", value, units[unit])
+}

@@ -9,6 +9,19 @@ import (
 // writes its status.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=dstore,categories=datastore-csi
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
+// +kubebuilder:printcolumn:name=Type,type=string,JSONPath=`.spec.type`
+// +kubebuilder:printcolumn:name=State,type=string,JSONPath=`.status.summary.state`
+// +kubebuilder:printcolumn:name=Total,type=string,JSONPath=`.status.summary.total`
+// +kubebuilder:printcolumn:name=Used,type=string,JSONPath=`.status.summary.used`
+// +kubebuilder:printcolumn:name=Provisioned,type=string,JSONPath=`.status.summary.provisioned`
+// +kubebuilder:printcolumn:name=Volumes,type=integer,JSONPath=`.status.volumes`
+// +kubebuilder:printcolumn:name=Hosts,type=integer,JSONPath=`.status.summary.hosts`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name=Message,type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",message="the name of a datastore becomes a label: at most 63 characters, and no '.'"
 type Datastore struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -18,6 +31,8 @@ type Datastore struct {
 }
 
 // DatastoreType names a type of datastore; its settings stand in the spec under the same name.
+//
+// +kubebuilder:validation:Enum=directory;partition;disk;lvm
 type DatastoreType string
 
 // The types of datastore.
@@ -33,7 +48,17 @@ const (
 )
 
 // DatastoreSpec is what an administrator says of a datastore.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.directory) == (self.type == 'directory')",message="type directory has its settings in spec.directory, and no other type has"
+// +kubebuilder:validation:XValidation:rule="has(self.partition) == (self.type == 'partition')",message="type partition has its settings in spec.partition, and no other type has"
+// +kubebuilder:validation:XValidation:rule="has(self.disk) == (self.type == 'disk')",message="type disk has its settings in spec.disk, and no other type has"
+// +kubebuilder:validation:XValidation:rule="has(self.lvm) == (self.type == 'lvm')",message="type lvm has its settings in spec.lvm, and no other type has"
+// +kubebuilder:validation:XValidation:rule="!has(self.volumes) || !has(self.volumes.format) || (self.volumes.format == 'Device') == (self.type in ['lvm', 'disk'])",message="volumes of types lvm and disk have format Device, and no others have"
+// +kubebuilder:validation:XValidation:rule="!has(self.volumes) || !has(self.volumes.provisioning) || !(self.type in ['lvm', 'disk']) || (self.volumes.provisioning == 'Thin') == (has(self.lvm) && has(self.lvm.thinPool))",message="volumes in a thin pool are Thin, those of type disk and of a volume group itself are Thick"
 type DatastoreSpec struct {
+	// Type cannot be changed.
+	//
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="the type of a datastore stays; make another datastore for another type"
 	Type DatastoreType `json:"type"`
 
 	// Directory holds the settings of type directory.
@@ -49,12 +74,22 @@ type DatastoreSpec struct {
 	LVM *LVMSpec `json:"lvm,omitempty"`
 
 	// Hosts that have this datastore: a pool on each. Empty means every host.
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=5000
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Hosts []string `json:"hosts,omitempty"`
 
 	Capacity CapacityPolicy `json:"capacity,omitempty"`
 	Volumes  VolumeDefaults `json:"volumes,omitempty"`
 
 	// AllowedNamespaces are the namespaces whose claims may use the datastore. Empty means all.
+	//
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=5000
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
 
 	// State Inactive closes the pool: nothing is made, staged or deleted on it. What is mounted stays.
@@ -67,6 +102,9 @@ type DatastoreSpec struct {
 // DirectorySpec are the settings of type directory.
 type DirectorySpec struct {
 	// Path of the directory on its host: absolute, with no symbolic link in it, not the root.
+	//
+	// +kubebuilder:validation:XValidation:rule=`self.matches(r'^(/([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+))+/*$')`,message="an absolute path, such as /srv/fast, without '.', '..' and empty parts, and not the root directory"
+	// +kubebuilder:validation:MaxLength=4096
 	Path string `json:"path"`
 
 	// Initialize lets the driver make its marker in a directory that is not empty. What lies there
@@ -74,23 +112,41 @@ type DirectorySpec struct {
 	Initialize bool `json:"initialize,omitempty"`
 
 	// AdoptFrom is the machine-id of the host that the directory's disk was moved from.
+	//
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^[0-9a-f-]*$')`,message="a machine-id: hexadecimal digits, as in /etc/machine-id"
+	// +kubebuilder:validation:MaxLength=64
 	AdoptFrom string `json:"adoptFrom,omitempty"`
 }
 
 // CapacityPolicy bounds what may be promised from a pool.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.warnPercent) ? self.warnPercent : 80) <= (has(self.criticalPercent) ? self.criticalPercent : 95)",message="warnPercent (80 where it is not given) must not be more than criticalPercent (95)"
 type CapacityPolicy struct {
 	// OvercommitPercent of the pool's total may be promised; 100 is no more than there is.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
 	OvercommitPercent *int32 `json:"overcommitPercent,omitempty"`
 
 	// Reserve is kept back: a share of the pool's total ("5%") or a quantity of bytes ("20Gi").
+	//
+	// +kubebuilder:validation:XValidation:rule="self.size() == 0 || self.matches('^0*([0-9]|[1-9][0-9]|100)%$') || (isQuantity(self) && !quantity(self).isLessThan(quantity('0')))",message="a share (5%) or a quantity of bytes (20Gi)"
+	// +kubebuilder:validation:MaxLength=64
 	Reserve string `json:"reserve,omitempty"`
 
 	// WarnPercent and CriticalPercent are the shares of the pool in use at which it is reported, and
 	// at which nothing new is promised.
-	WarnPercent     *int32 `json:"warnPercent,omitempty"`
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	WarnPercent *int32 `json:"warnPercent,omitempty"`
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
 	CriticalPercent *int32 `json:"criticalPercent,omitempty"`
 
 	// MaxVolumes bounds the number of volumes on a pool; 0 is no bound.
+	//
+	// +kubebuilder:validation:Minimum=0
 	MaxVolumes int32 `json:"maxVolumes,omitempty"`
 }
 
@@ -104,6 +160,8 @@ type VolumeDefaults struct {
 }
 
 // Provisioning says when a volume takes its space.
+//
+// +kubebuilder:validation:Enum=Thin;Thick
 type Provisioning string
 
 // Thin takes space when it is written, Thick when the volume is made.
@@ -113,6 +171,8 @@ const (
 )
 
 // VolumeFormat says what a volume is on its datastore.
+//
+// +kubebuilder:validation:Enum=Image;Subdirectory;Device
 type VolumeFormat string
 
 // The formats of volumes.
@@ -127,6 +187,8 @@ const (
 )
 
 // QuotaPolicy says whether the size of a sub-directory must be enforced.
+//
+// +kubebuilder:validation:Enum=Required;None
 type QuotaPolicy string
 
 // The quota policies: Required volumes are refused where their size can't be enforced.
@@ -136,6 +198,8 @@ const (
 )
 
 // DeletePolicy says what becomes of a volume's data when it is deleted.
+//
+// +kubebuilder:validation:Enum=Delete;Retain;Archive
 type DeletePolicy string
 
 // The delete policies.
@@ -149,6 +213,8 @@ const (
 )
 
 // WipePolicy says what is done to a volume's bytes before their space is given back.
+//
+// +kubebuilder:validation:Enum="";None;Discard;Zero
 type WipePolicy string
 
 // The wipe policies.
@@ -164,6 +230,8 @@ const (
 )
 
 // DatastoreState is the administrator's switch of a pool.
+//
+// +kubebuilder:validation:Enum=Active;Inactive
 type DatastoreState string
 
 // The states of a datastore.
@@ -173,6 +241,8 @@ const (
 )
 
 // Maintenance is what an administrator has in mind with a datastore.
+//
+// +kubebuilder:validation:Enum="";Cordon
 type Maintenance string
 
 // The kinds of maintenance.
@@ -201,13 +271,32 @@ type DatastoreStatus struct {
 	// Hosts are those that serve a pool, sorted.
 	Hosts []string `json:"hosts,omitempty"`
 
+	// Summary says for people what stands above.
+	Summary *DatastoreSummary `json:"summary,omitempty"`
+
+	// +listType=map
+	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// DatastoreSummary is what kubectl shows of a datastore in its columns.
+type DatastoreSummary struct {
+	// State is the health, and what the administrator has in mind: "Healthy", "Healthy,Cordon", "Inactive".
+	State string `json:"state,omitempty"`
+	// Total, Used and Provisioned are bytes, rounded.
+	Total       string `json:"total,omitempty"`
+	Used        string `json:"used,omitempty"`
+	Provisioned string `json:"provisioned,omitempty"`
+	// Hosts counts those that serve a pool.
+	Hosts int32 `json:"hosts"`
 }
 
 // ConditionReady is true where every pool of the datastore serves.
 const ConditionReady = "Ready"
 
 // Health says how a pool is.
+//
+// +kubebuilder:validation:Enum=Healthy;Warning;Critical;Unavailable
 type Health string
 
 // The states of health, best first.

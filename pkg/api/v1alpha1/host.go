@@ -12,6 +12,14 @@ import (
 // DatastoreHost is a machine on which the driver runs. Its own agent writes it, all of it.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=dshost,categories=datastore-csi
+// +kubebuilder:metadata:annotations="helm.sh/resource-policy=keep"
+// +kubebuilder:printcolumn:name=Health,type=string,JSONPath=`.status.health`
+// +kubebuilder:printcolumn:name=Pools,type=integer,JSONPath=`.status.poolCount`
+// +kubebuilder:printcolumn:name=Version,type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name=Age,type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name=Machine,type=string,priority=1,JSONPath=`.status.machineID`
 type DatastoreHost struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -23,6 +31,13 @@ type DatastoreHost struct {
 type DatastoreHostStatus struct {
 	MachineID string `json:"machineID,omitempty"`
 	BootID    string `json:"bootID,omitempty"`
+
+	// Version of the driver that runs there.
+	Version string `json:"version,omitempty"`
+
+	// Health is the worst of the pools', PoolCount how many there are.
+	Health    Health `json:"health,omitempty"`
+	PoolCount int32  `json:"poolCount"`
 
 	// Pools by the name of their datastore.
 	Pools map[string]PoolStatus `json:"pools,omitempty"`
@@ -97,6 +112,8 @@ type Orphan struct {
 }
 
 // OrphanKind says what is missing.
+//
+// +kubebuilder:validation:Enum=NoRecord;NoStorage;Unclear
 type OrphanKind string
 
 // The kinds of orphans.
