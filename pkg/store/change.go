@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -15,8 +17,12 @@ var errUnchanged = fault.New(fault.Internal, "unchanged")
 // it should be: nothing is written then, and the record is returned as it is.
 func Unchanged() error { return errUnchanged }
 
+// longestPause bounds the wait between two tries of a change.
+const longestPause = 256 * time.Millisecond
+
 // Change gets a record, lets alter change a copy of it, and writes the copy's spec and metadata; where
-// another write came between, it begins again. An error of alter ends it and is returned as it is.
+// another write came between, it begins again, after a pause where that happens more than once. An error of
+// alter ends it and is returned as it is.
 func Change[T any, P Record[T]](ctx context.Context, t Table[T], name string, alter func(*T) error) (*T, error) {
 	return change[T, P](ctx, t, name, alter, t.Update)
 }
@@ -29,7 +35,7 @@ func ChangeStatus[T any, P Record[T]](ctx context.Context, t Table[T], name stri
 func change[T any, P Record[T]](ctx context.Context, t Table[T], name string, alter func(*T) error,
 	write func(context.Context, *T) (*T, error),
 ) (*T, error) {
-	for {
+	for pause := time.Millisecond; ; pause = min(2*pause, longestPause) {
 		old, err := t.Get(ctx, name)
 		if err != nil {
 			return nil, err
@@ -41,10 +47,22 @@ func change[T any, P Record[T]](ctx context.Context, t Table[T], name string, al
 			return nil, err
 		}
 		written, err := write(ctx, record)
-		if fault.Is(err, fault.Conflict) && ctx.Err() == nil {
-			continue
+		if !fault.Is(err, fault.Conflict) || ctx.Err() != nil {
+			return written, err
 		}
-		return written, err
+		if pause > time.Millisecond {
+			rest(ctx, rand.N(pause))
+		}
+	}
+}
+
+// rest waits, no longer than ctx.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

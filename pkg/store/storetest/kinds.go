@@ -16,6 +16,8 @@ import (
 type kind[T any, P store.Record[T]] struct {
 	name  string
 	table func(*store.Store) store.Table[T]
+	// labels tells that its records' names are DNS labels: at most 63 characters, and no dot.
+	labels bool
 	// record makes one with everything set that callers may set, and no finalizers.
 	record func(name string) *T
 	// setSpec and setStatus make the spec or the status say n; spec and status say what it is. A part
@@ -54,7 +56,7 @@ func meta(name string) metav1.ObjectMeta {
 
 func datastores() kind[v1alpha1.Datastore, *v1alpha1.Datastore] {
 	return kind[v1alpha1.Datastore, *v1alpha1.Datastore]{
-		name:  "Datastore",
+		name: "Datastore", labels: true,
 		table: func(s *store.Store) store.Table[v1alpha1.Datastore] { return s.Datastores },
 		record: func(name string) *v1alpha1.Datastore {
 			return &v1alpha1.Datastore{
@@ -146,12 +148,18 @@ func snapshots() kind[v1alpha1.DatastoreSnapshot, *v1alpha1.DatastoreSnapshot] {
 		record: func(name string) *v1alpha1.DatastoreSnapshot {
 			return &v1alpha1.DatastoreSnapshot{
 				ObjectMeta: meta(name),
-				Spec:       v1alpha1.DatastoreSnapshotSpec{Name: "0", Volume: "pvc-1", Datastore: "fast", ClusterID: "cluster-1", Size: gib(2)},
-				Status:     v1alpha1.DatastoreSnapshotStatus{Worker: v1alpha1.WorkerStatus{Size: gib(2)}},
+				Spec: v1alpha1.DatastoreSnapshotSpec{
+					Name: name, Volume: "pvc-1", VolumeUID: "7f0c1f39-4a53-4d5e-9b9b-0d5c4a1f6f0e", Datastore: "fast", ClusterID: "cluster-1",
+					Size: gib(2), Provisioning: v1alpha1.Thin, Format: v1alpha1.FormatImage,
+					Access:     v1alpha1.VolumeAccess{Type: v1alpha1.Filesystem, Modes: []string{"SINGLE_NODE_WRITER"}},
+					Filesystem: &v1alpha1.FilesystemSpec{Type: "ext4", UUID: "9b0f4b7c-7d0c-4d5e-8a3f-1f2e3d4c5b6a"},
+					Worker:     v1alpha1.Worker{Host: "node-1"},
+				},
+				Status: v1alpha1.DatastoreSnapshotStatus{Worker: v1alpha1.WorkerStatus{Size: gib(2)}},
 			}
 		},
-		setSpec:   func(r *v1alpha1.DatastoreSnapshot, n int) { r.Spec.Name = text(n) },
-		spec:      func(r *v1alpha1.DatastoreSnapshot) int { return number(r.Spec.Name) },
+		setSpec:   func(r *v1alpha1.DatastoreSnapshot, n int) { r.Spec.Worker.Epoch = int64(n) },
+		spec:      func(r *v1alpha1.DatastoreSnapshot) int { return int(r.Spec.Worker.Epoch) },
 		setStatus: func(r *v1alpha1.DatastoreSnapshot, n int) { r.Status.Worker.ObservedGeneration = int64(n) },
 		status:    func(r *v1alpha1.DatastoreSnapshot) int { return int(r.Status.Worker.ObservedGeneration) },
 		quantity: func(r *v1alpha1.DatastoreSnapshot) string {

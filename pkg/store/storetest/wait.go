@@ -67,7 +67,7 @@ func testWaitCome[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
 	looked, ended := s.waiting(t.Context(), "r", func(r *T) (bool, error) { return r != nil, nil })
 	<-looked
 	made := s.created(t, "r")
-	wantEqual(t, "the record", (<-ended).must(t), made)
+	wantEqual(t, "the record's UID", P((<-ended).must(t)).GetUID(), P(made).GetUID())
 }
 
 func testWaitChange[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {

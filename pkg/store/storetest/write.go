@@ -151,22 +151,29 @@ func testNames[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
 		}
 	}
 	s.eventuallyLists(t)
-	long := strings.Repeat("a", 253)
+	long, dotted := strings.Repeat("a", 253), "a.b-c.d"
+	if s.labels {
+		long, dotted = strings.Repeat("a", 63), "a-b"
+	}
 	s.created(t, long)
-	s.created(t, "a.b-c.d")
-	s.eventuallyLists(t, "a.b-c.d", long)
+	s.created(t, dotted)
+	s.eventuallyLists(t, dotted, long)
 }
 
 func testList[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
-	for _, name := range []string{"b", "c", "a", "b.a", "b-a", "10", "9"} {
+	between := "b.a"
+	if s.labels {
+		between = "b-b"
+	}
+	for _, name := range []string{"b", "c", "a", between, "b-a", "10", "9"} {
 		s.created(t, name)
 	}
-	s.eventuallyLists(t, "10", "9", "a", "b", "b-a", "b.a", "c")
+	s.eventuallyLists(t, "10", "9", "a", "b", "b-a", between, "c")
 	s.deleted(t, "b")
 	s.deleted(t, "10")
 	s.updated(t, "c", func(r P) { r.SetLabels(nil) })
 	s.created(t, "d")
-	s.eventuallyLists(t, "9", "a", "b-a", "b.a", "c", "d")
+	s.eventuallyLists(t, "9", "a", "b-a", between, "c", "d")
 }
 
 func testUpdate[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
@@ -299,7 +306,9 @@ func testStep[T any, P store.Record[T]](t *testing.T, s subject[T, P]) {
 	var before string
 	ctx := step.WithHook(step.WithVolume(t.Context(), "pvc-9"), func(volume, what string) {
 		told = append(told, volume+" "+what)
-		before = look()
+		if len(told) == 1 { // a write may be several, each a step
+			before = look()
+		}
 	})
 	writes := func(what, want string, write func() error) {
 		told = nil
