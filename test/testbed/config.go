@@ -28,6 +28,9 @@ type Config struct {
 	// Shares are folders of the host seen read-write at the same path. Everything else of the host is seen
 	// too, at the same path but for /tmp, /run and /dev, and what is written there vanishes with the boot.
 	Shares []string
+	// Interfaces are tap devices, of the network namespace that the machine is started in. In the machine they are vec0, vec1
+	// and so on, down and without addresses.
+	Interfaces []string
 	// CPU of the host that the machine is bound to; nil: one that no other machine of this kind is bound to.
 	CPU *int
 	// HungAfter is how long a task may be blocked in the kernel before the run fails; default one minute,

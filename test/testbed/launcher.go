@@ -40,7 +40,7 @@ func Inside(vmOptions ...string) {
 	if os.Getenv(GuestVariable) != "" {
 		return
 	}
-	launcher, err := findLauncher(context.Background())
+	launcher, err := FindLauncher(context.Background())
 	if err == nil {
 		err = syscall.Exec(launcher, slices.Concat([]string{launcher}, vmOptions, os.Args), os.Environ())
 	}
@@ -48,9 +48,9 @@ func Inside(vmOptions ...string) {
 	os.Exit(125)
 }
 
-// findLauncher gives the path of the program of cmd/vm, which is a machine's first process too. The script vm
-// builds it, and installs what a machine needs, where that is not done yet.
-func findLauncher(ctx context.Context) (string, error) {
+// FindLauncher gives the path of the program of cmd/vm, which is a machine's first process too: what [Config.Launcher] is by
+// default. The script vm builds it, and installs what a machine needs, where that is not done yet.
+func FindLauncher(ctx context.Context) (string, error) {
 	_, source, _, known := runtime.Caller(0)
 	if !known || !filepath.IsAbs(source) {
 		return "", errors.New("find the test bed's folder: this program was built with -trimpath; set Config.Launcher")

@@ -34,7 +34,7 @@ func NewMachine(ctx context.Context, config Config) (*Machine, error) {
 		return nil, err
 	}
 	if config.Launcher == "" {
-		if config.Launcher, err = findLauncher(ctx); err != nil {
+		if config.Launcher, err = FindLauncher(ctx); err != nil {
 			return nil, err
 		}
 	}

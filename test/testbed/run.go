@@ -134,6 +134,9 @@ func kernelArgs(m *Machine, folder string) []string {
 	for i, disk := range m.disks {
 		args = append(args, fmt.Sprintf("ubd%d=%s", i, disk))
 	}
+	for i, tap := range m.config.Interfaces {
+		args = append(args, fmt.Sprintf("vec%d:transport=tap,ifname=%s,depth=128,gro=1", i, tap))
+	}
 	return append(args, "init="+m.config.Launcher, "--", initWord, folder)
 }
 
