@@ -17,15 +17,16 @@ type Config struct {
 	Dir string
 	// Name tells the cluster from others on this machine: a DNS label.
 	Name string
-	// Nodes is how many there are, named node1 and so on. At most 99.
-	Nodes int
+	// Nodes is how many there are on this machine's kernel, named node1 and so on; Machines how many in machines of the test
+	// bed (test/testbed), whose kernel has what this one may lack, named and numbered after them. At most 99 in all.
+	Nodes, Machines int
 	// Sidecars has the images of CSI's sidecars imported too, under the names that they have in their registry.
 	Sidecars bool
 	// Images are files with further images that each node imports.
 	Images []string
 
-	// What Up found and Run needs: the folders of programs.
-	Kubernetes, Tools string
+	// What Up found and Run needs: the folder of Kubernetes' programs, the cluster's own program, and the test bed's.
+	Kubernetes, Program, Launcher string
 	// LocalPort is the API server's at 127.0.0.1.
 	LocalPort int
 }
@@ -48,8 +49,8 @@ func (c Config) validate() error {
 	if !label.MatchString(c.Name) {
 		errs = append(errs, fmt.Errorf("cluster name %q: want a DNS label of at most 32 characters", c.Name))
 	}
-	if c.Nodes < 0 || c.Nodes > maxNodes {
-		errs = append(errs, fmt.Errorf("%d nodes: want 0 to %d", c.Nodes, maxNodes))
+	if c.Nodes < 0 || c.Machines < 0 || c.Nodes+c.Machines > maxNodes {
+		errs = append(errs, fmt.Errorf("%d nodes here and %d in machines: want 0 to %d", c.Nodes, c.Machines, maxNodes))
 	}
 	return errors.Join(errs...)
 }
@@ -59,14 +60,20 @@ type member struct {
 	Name string
 	// Index is the last part of its address.
 	Index int
-	// PID of its first process, as the cluster sees it.
+	// Machine tells that it has a kernel of its own.
+	Machine bool
+	// PID of the first process of a node without, as the cluster sees it.
 	PID int
+
+	ended chan struct{} // closed once the node has
 }
 
 func (c Config) members() []*member {
 	var all []*member
-	for i := range c.Nodes {
-		all = append(all, &member{Name: "node" + strconv.Itoa(i+1), Index: firstNode + i})
+	for i := range c.Nodes + c.Machines {
+		all = append(all, &member{
+			Name: "node" + strconv.Itoa(i+1), Index: firstNode + i, Machine: i >= c.Nodes, ended: make(chan struct{}),
+		})
 	}
 	return all
 }
@@ -91,6 +98,9 @@ func (c Config) logs() string       { return c.path("control", "log") }
 func (c Config) configPath() string { return c.path("config.json") }
 func (c Config) statePath() string  { return c.path("state.json") }
 func (c Config) nodesPath() string  { return c.path("nodes.json") }
+
+// nodeLog is what a node's first process says.
+func (c Config) nodeLog(m *member) string { return filepath.Join(c.logs(), m.Name+".log") }
 
 // Kubeconfig is the path of a kubeconfig for this machine that may do everything.
 func (c Config) Kubeconfig() string { return c.path("kubeconfig") }

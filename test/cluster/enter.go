@@ -27,6 +27,9 @@ func Enter(dir, name string, command []string) error {
 			names = append(names, m.Name)
 			continue
 		}
+		if m.Machine {
+			return fmt.Errorf("enter %s: it has a kernel of its own; try kubectl debug node/%s -it --image=busybox:stable", name, name)
+		}
 		// The node's process has its number in the cluster's namespace.
 		args := []string{
 			"nsenter", "--target", strconv.Itoa(pid), "--mount", "--pid", "--net", "--",

@@ -174,6 +174,28 @@ func TestPodsRunOnEachNodeOfACluster(t *testing.T) {
 	nothingLeft(t, s.Config)
 }
 
+func TestPodsRunOnANodeWithAKernelOfItsOwn(t *testing.T) {
+	s := start(t, cluster.Config{Dir: filepath.Join(t.TempDir(), "c"), Name: "machine", Nodes: 1, Machines: 1})
+	for _, node := range []string{"node1", "node2"} {
+		s.do(t, pod(t, "on-"+node, node), "apply", "-f", "-")
+	}
+	s.do(t, "", "wait", "--for=condition=Ready", "--timeout=240s", "pod/on-node1", "pod/on-node2")
+	if here, there := s.in(t, "node1", "uname", "-r"), s.do(t, "", "exec", "on-node2", "--", "uname", "-r"); here == there {
+		t.Errorf("both nodes run the kernel %s", here)
+	}
+	for from, to := range map[string]string{"on-node1": "on-node2", "on-node2": "on-node1"} {
+		address := s.do(t, "", "get", "pod", to, "-o", "jsonpath={.status.podIP}")
+		s.do(t, "", "exec", from, "--", "ping", "-c", "1", "-W", "10", address)
+	}
+	if err := cluster.Enter(s.Dir, "node2", []string{"true"}); err == nil || !strings.Contains(err.Error(), "kubectl debug") {
+		t.Errorf("enter: got %v, want what to do instead", err)
+	}
+	if err := cluster.Down(s.Dir, false); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, s.Config)
+}
+
 func TestAClusterThatCannotStartSaysWhyAndLeavesOnlyLogs(t *testing.T) {
 	c := cluster.Config{
 		Dir: filepath.Join(t.TempDir(), "c"), Name: "broken", Nodes: 1,

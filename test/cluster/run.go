@@ -7,20 +7,15 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/test/cluster/control"
-	"github.com/datastore-csi/datastore-csi/test/cluster/node"
-	"github.com/datastore-csi/datastore-csi/test/testbed"
 )
 
 const (
@@ -95,7 +90,11 @@ func (c Config) start(ctx context.Context, door net.Listener) error {
 	}
 	members := c.members()
 	for _, m := range members {
-		if err := c.startNode(plane, m, images); err != nil {
+		start := c.startNode
+		if m.Machine {
+			start = c.startMachine
+		}
+		if err := start(ctx, plane, m, images); err != nil {
 			return fmt.Errorf("start %s: %w", m.Name, err)
 		}
 	}
@@ -157,80 +156,6 @@ func serveDoor(door net.Listener) {
 	}
 }
 
-// startNode starts a node's first process and connects it to the network.
-func (c Config) startNode(plane *control.Plane, m *member, images []string) error {
-	settings, err := c.settings(plane, m, images)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(settings.Dir, "settings.json")
-	if err := settings.Write(path); err != nil {
-		return err
-	}
-	log, err := os.OpenFile(filepath.Join(c.logs(), m.Name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	connected, connect, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer connected.Close()
-	defer connect.Close()
-	cmd := exec.Command("/proc/self/exe", "node", path)
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{connected}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setsid:     true,
-		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	m.PID = cmd.Process.Pid
-	go func() {
-		err := cmd.Wait()
-		fmt.Fprintf(os.Stderr, "%s has ended: %v\n", m.Name, err)
-	}()
-	link := "node" + strconv.Itoa(m.Index)
-	return ip(
-		[]string{"link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", strconv.Itoa(m.PID)},
-		[]string{"link", "set", link, "master", bridge, "up"},
-		[]string{"route", "add", m.pods().String(), "via", m.address().String()},
-	)
-}
-
-// settings gives a node's settings, with credentials and a folder of its own.
-func (c Config) settings(plane *control.Plane, m *member, images []string) (node.Settings, error) {
-	dir := c.path("nodes", m.Name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return node.Settings{}, err
-	}
-	user := "system:node:" + m.Name
-	kubeconfig, err := plane.User(user, "system:nodes")
-	if err != nil {
-		return node.Settings{}, err
-	}
-	identity, err := plane.Identity(user, []string{"system:nodes"}, []string{m.Name, m.address().String()})
-	if err != nil {
-		return node.Settings{}, err
-	}
-	certificate, key := filepath.Join(dir, "kubelet.crt"), filepath.Join(dir, "kubelet.key")
-	if err := os.WriteFile(certificate, identity.Certificate, 0o644); err != nil {
-		return node.Settings{}, err
-	}
-	if err := os.WriteFile(key, identity.Key, 0o600); err != nil {
-		return node.Settings{}, err
-	}
-	return node.Settings{
-		Name: m.Name, MachineID: testbed.MachineID(c.Name + "/" + m.Name),
-		Address: netip.PrefixFrom(m.address(), 24), Gateway: netip.MustParseAddr(gateway), Pods: m.pods(),
-		Dir: dir, Logs: c.logs(), Kubelet: filepath.Join(c.Kubernetes, "kubelet"),
-		Kubeconfig: kubeconfig, Certificate: certificate, Key: key, Authority: plane.Authority(),
-		Images: images, Cgroup: c.cgroup(m), Runtime: "runc",
-	}, nil
-}
-
 // waitNodes returns once all nodes are Ready.
 func (c Config) waitNodes(ctx context.Context, plane *control.Plane, members []*member) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, nodesLimit, fmt.Errorf("not Ready after %s", nodesLimit))
@@ -246,8 +171,10 @@ func (c Config) waitNodes(ctx context.Context, plane *control.Plane, members []*
 			return nil
 		}
 		for _, m := range members {
-			if err := unix.Kill(m.PID, 0); err != nil {
-				return fmt.Errorf("%s has ended; %s says why", m.Name, filepath.Join(c.logs(), m.Name+".log"))
+			select {
+			case <-m.ended:
+				return fmt.Errorf("%s has ended; %s says why", m.Name, c.nodeLog(m))
+			default:
 			}
 		}
 		if err := plane.Failed(); err != nil {

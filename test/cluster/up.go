@@ -18,6 +18,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/test/cluster/control"
 	"github.com/datastore-csi/datastore-csi/test/cluster/node"
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/testbed"
 )
 
 // ErrRunning means that there is a cluster in the folder.
@@ -36,13 +37,17 @@ func Up(ctx context.Context, c Config, program string) error {
 	if err := c.validate(); err != nil {
 		return fmt.Errorf("start a cluster: %w", err)
 	}
-	if pid, err := running(c.Dir); err != nil || pid != 0 {
+	pid, err := running(c.Dir)
+	if err != nil || pid != 0 {
 		return fmt.Errorf("start a cluster in %s: %w", c.Dir, errors.Join(err, ErrRunning))
+	}
+	if c.Program, err = filepath.Abs(program); err != nil {
+		return err
 	}
 	if err := c.prepare(ctx); err != nil {
 		return fmt.Errorf("start the cluster %s: %w", c.Name, err)
 	}
-	if err := c.launch(ctx, program); err != nil {
+	if err := c.launch(ctx); err != nil {
 		return fmt.Errorf("start the cluster %s: %w", c.Name, errors.Join(err, Down(c.Dir, true)))
 	}
 	return nil
@@ -59,6 +64,11 @@ func (c *Config) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if c.Machines > 0 {
+		if c.Launcher, err = testbed.FindLauncher(ctx); err != nil {
+			return err
+		}
+	}
 	if err := Down(c.Dir, false); err != nil {
 		return err
 	}
@@ -66,7 +76,7 @@ func (c *Config) prepare(ctx context.Context) (err error) {
 }
 
 // launch starts the cluster's first process and waits for its report.
-func (c *Config) launch(ctx context.Context, program string) error {
+func (c *Config) launch(ctx context.Context) error {
 	door, err := c.makeDoor()
 	if err != nil {
 		return err
@@ -85,7 +95,7 @@ func (c *Config) launch(ctx context.Context, program string) error {
 		return err
 	}
 	defer report.Close()
-	cmd := exec.Command(program, "run", c.Dir)
+	cmd := exec.Command(c.Program, "run", c.Dir)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{door, reporter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true, Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,

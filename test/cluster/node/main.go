@@ -50,12 +50,16 @@ func Main(path string, ready io.Reader) error {
 
 // makeNetwork gives eth0 its address. That and lo are all that there is.
 func (s Settings) makeNetwork() error {
-	for _, args := range [][]string{
+	commands := [][]string{
 		{"link", "set", "lo", "up"},
 		{"address", "add", s.Address.String(), "dev", "eth0"},
 		{"link", "set", "eth0", "up"},
 		{"route", "add", "default", "via", s.Gateway.String()},
-	} {
+	}
+	if s.Device != "" {
+		commands = append([][]string{{"link", "set", s.Device, "name", "eth0"}}, commands...)
+	}
+	for _, args := range commands {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("set up the network: ip %v: %w: %s", args, err, out)
 		}

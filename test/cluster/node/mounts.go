@@ -19,6 +19,11 @@ func (s Settings) makeMachine() error {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
+	if s.Disk != "" {
+		if err := unix.Mount(s.Disk, s.Dir, "ext4", 0, ""); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", s.Disk, s.Dir, err)
+		}
+	}
 	id := filepath.Join(s.Dir, "machine-id")
 	if err := os.WriteFile(id, []byte(s.MachineID+"\n"), 0o644); err != nil {
 		return err

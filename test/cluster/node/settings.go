@@ -20,8 +20,12 @@ type Settings struct {
 	Pods netip.Prefix
 	// MachineID is what /etc/machine-id holds there.
 	MachineID string
+	// Device is what the node's interface is called at first; empty: eth0.
+	Device string
 	// Dir is the folder of the node's own files; containerd needs a file system there that overlayfs may write to.
 	Dir string
+	// Disk, if not empty, is a device with a file system that is mounted on Dir first.
+	Disk string
 	// Logs is the folder for the logs of containerd and the kubelet.
 	Logs string
 	// Kubelet is the path of the program.

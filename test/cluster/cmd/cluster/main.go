@@ -63,6 +63,7 @@ func up(dir *string) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&c.Name, "name", "test", "name, which tells the cluster from others on this machine")
 	cmd.Flags().IntVar(&c.Nodes, "nodes", 1, "nodes on this machine's kernel")
+	cmd.Flags().IntVar(&c.Machines, "machines", 0, "nodes in machines of the test bed, with a kernel of their own")
 	cmd.Flags().BoolVar(&c.Sidecars, "sidecars", false, "import the images of CSI's sidecars too")
 	cmd.Flags().StringSliceVar(&c.Images, "image", nil, "file with an image that each node imports (repeatable)")
 	return cmd
@@ -123,6 +124,9 @@ func inside() *cobra.Command {
 	return &cobra.Command{
 		Use: "node FILE", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if os.Getpid() != 1 {
+				return cluster.Inside(args[0])
+			}
 			connected := given(3, "the network's pipe")
 			return errors.Join(node.Main(args[0], connected), connected.Close())
 		},
