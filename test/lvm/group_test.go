@@ -307,6 +307,21 @@ func TestADeviceIsMissingAndComesBack(t *testing.T) {
 	}
 }
 
+// A disk of device-mapper, as multipath and crypt make them, has two names; without udev each is a node of its own.
+func TestADiskOfDeviceMapperIsFoundByEachOfItsNames(t *testing.T) {
+	m := newMachine()
+	cleanDisks(t)
+	t.Cleanup(func() { cleanDisks(t) })
+	run(t, "dmsetup", "create", "mapped", "--table", "0 2048000 linear "+disks()[0]+" 0")
+	run(t, "vgcreate", "--devices", "/dev/mapper/mapped", "vg", "/dev/mapper/mapped")
+	for _, name := range []string{"/dev/mapper/mapped", "/dev/dm-0"} {
+		seen, err := lvm.Scan(t.Context(), m.runner, []string{name})
+		if err != nil || len(seen) != 1 || seen[0].Device != name || seen[0].Group != "vg" {
+			t.Errorf("on %s is seen %+v, %v", name, seen, err)
+		}
+	}
+}
+
 func countFiles(dir string) int {
 	names, err := os.ReadDir(dir)
 	if err != nil {

@@ -2,10 +2,10 @@ package lvm
 
 import (
 	"context"
-	"path/filepath"
 	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 )
 
@@ -61,15 +61,27 @@ func Scan(ctx context.Context, run *command.Runner, devices []string) ([]Seen, e
 				Device: string(p["pv_name"]), UUID: string(p["pv_uuid"]), Group: string(p["vg_name"]), GroupUUID: string(p["vg_uuid"]),
 				GroupTags: p["vg_tags"].list(), SystemID: string(p["vg_systemid"]), LockType: string(p["vg_lock_type"]),
 			}
-			if real, err := filepath.EvalSymlinks(s.Device); err == nil { // LVM may prefer another of its names
-				s.Device = real
-			}
-			if slices.Contains(devices, s.Device) { // what is missing has no name
+			// LVM may prefer another of a device's names, each of which can be a node of its own. What is missing has none.
+			if i := slices.IndexFunc(devices, func(d string) bool { return sameDevice(d, s.Device) }); i >= 0 {
+				s.Device = devices[i]
 				all = append(all, s)
 			}
 		}
 	}
 	return all, nil
+}
+
+// sameDevice tells whether two paths stand for one device now.
+func sameDevice(a, b string) bool {
+	if a == b {
+		return true
+	}
+	major, minor, err := blockdev.Number(a)
+	if err != nil {
+		return false
+	}
+	otherMajor, otherMinor, err := blockdev.Number(b)
+	return err == nil && major == otherMajor && minor == otherMinor
 }
 
 // LocalSystemID returns the system ID that LVM has on this host; "" is none. Groups of another one are not this host's to use (lvmsystemid(7)).
