@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 )
@@ -52,7 +53,7 @@ func (c Capabilities) Missing(v Volume) []string {
 	}
 	lack("access", string(v.Access), words(c.AccessTypes))
 	lack("format", string(v.Format), words(c.Formats))
-	lack("provisioning", string(v.Provisioning), words(c.Provisioning))
+	lack("provisioning", strings.ToLower(string(v.Provisioning)), lower(words(c.Provisioning))) // as the parameter has it
 	if v.Filesystem != nil {
 		lack("file system", v.Filesystem.Type, c.Filesystems)
 	}

@@ -159,7 +159,7 @@ func TestMissingNamesWhatIsAllowed(t *testing.T) {
 	}
 	v.Access, v.Provisioning, v.Filesystem.Type = v1alpha1.Block, v1alpha1.Thick, "btrfs"
 	got := strings.Join(c.Missing(v), "; ")
-	for _, want := range []string{`"Block"`, "[Filesystem]", `"Thick"`, "[Thin]", `"btrfs"`, "[ext4, xfs]"} {
+	for _, want := range []string{`"Block"`, "[Filesystem]", `"thick"`, "[thin]", `"btrfs"`, "[ext4, xfs]"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q does not say %s", got, want)
 		}

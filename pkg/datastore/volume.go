@@ -151,6 +151,14 @@ func quote(s string) string { return fmt.Sprintf("%q", s) }
 
 func list(allowed []string) string { return "[" + strings.Join(allowed, ", ") + "]" }
 
+func lower(in []string) []string {
+	out := make([]string, len(in))
+	for i, w := range in {
+		out[i] = strings.ToLower(w)
+	}
+	return out
+}
+
 func words[T ~string](in []T) []string {
 	out := make([]string, len(in))
 	for i, w := range in {

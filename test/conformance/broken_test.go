@@ -175,13 +175,18 @@ func unhealthy(t *testing.T, b bench) error {
 // leaveNone deletes what calls made that were told to come again, as a CO would that has lost interest.
 func leaveNone(t *testing.T, b bench) {
 	t.Helper()
-	listed, err := b.Listed(t.Context())
-	must(t, err)
-	for id := range listed {
-		v := harness.Volume{Client: b.Client, ID: id, Host: b.Host}
-		must(t, harness.Retry(t.Context(), v.Delete))
-	}
 	must(t, harness.Eventually(t.Context(), settleLimit, func() error {
+		// Again and again: what was asked for while the storage was broken may be made only now.
+		listed, err := b.Listed(t.Context())
+		if err != nil {
+			return err
+		}
+		for id := range listed {
+			v := harness.Volume{Client: b.Client, ID: id, Host: b.Host}
+			if err := v.Delete(t.Context()); err != nil {
+				return err
+			}
+		}
 		lying, err := b.Storage.Volumes()
 		if err == nil && len(lying) > 0 {
 			err = fmt.Errorf("all volumes are deleted, on the storage lie %v", lying)

@@ -94,9 +94,13 @@ func TestWritingGoesOnWhileTheDriverIsKilledAndTheVolumeGrows(t *testing.T) {
 		for _, u := range all {
 			writers.Go(func() error { return keepWriting(u, stop) })
 		}
+		growing := all
+		if b.Can().Behind { // the last has nobody behind it
+			growing = all[len(all)-1:]
+		}
 		for range 2 {
 			must(t, b.Crash(ctx))
-			for _, u := range all {
+			for _, u := range growing {
 				grow(t, u.Volume, u.Size+100*mib, true)
 			}
 		}

@@ -64,6 +64,7 @@ func DetachUnder(folder string) error {
 			errs = append(errs, err)
 			continue
 		}
+		errs = append(errs, dropPartitions(name))
 		if err := unix.IoctlSetInt(int(device.Fd()), unix.LOOP_CLR_FD, 0); err != nil && !errors.Is(err, unix.ENXIO) {
 			errs = append(errs, fmt.Errorf("detach %s: %w", name, err))
 		}

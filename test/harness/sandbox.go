@@ -131,7 +131,7 @@ func asInit() (int, error) {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return 1, fmt.Errorf("mount /proc: %w", err)
 	}
-	if err := hideBuild(base); err != nil {
+	if err := errors.Join(hideBuild(base), ownLinks()); err != nil {
 		return 1, err
 	}
 	self, err := os.Executable()

@@ -3,11 +3,13 @@ package disk
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/gpt"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 )
 
@@ -46,14 +48,22 @@ func (p *pool) open(ctx context.Context, v datastore.Volume, readOnly bool) (is 
 		if err != nil {
 			return err
 		}
-		size, err := blockdev.SizeOf(f)
-		if err != nil {
-			return err
-		}
-		is = datastore.Opened{Device: d.Path, Bytes: size, Identity: k.Partition}
-		return blockdev.SetReadOnly(ctx, f, readOnly)
+		is, err = p.reach(ctx, f, d, readOnly)
+		is.Identity = k.Partition
+		return err
 	})
 	return is, err
+}
+
+// reach is a partition that was proven, as a consumer gets it: itself, or, to one who may only read, a loop device on it
+// that takes no writes, since others may write meanwhile.
+func (p *pool) reach(ctx context.Context, f *os.File, d gpt.Device, readOnly bool) (datastore.Opened, error) {
+	size, sector, err := geometry(f)
+	if err != nil || !readOnly {
+		return datastore.Opened{Device: d.Path, Bytes: size}, err
+	}
+	l, err := p.tools.Loop.Attach(ctx, f, loop.Options{ReadOnly: true, SectorSize: sector})
+	return datastore.Opened{Device: l.Path, Bytes: l.Bytes}, err
 }
 
 // Close has the kernel forget the volume's partition, which it refuses while anybody uses it.
@@ -78,11 +88,25 @@ func (p *pool) there(v datastore.Volume) bool {
 
 // detach has the kernel forget a partition. One that anybody uses is fault.Precondition.
 func (o opened) detach(ctx context.Context, n int) error {
-	_, ok, err := gpt.Find(o.file, n)
+	d, ok, err := gpt.Find(o.file, n)
 	if err != nil || !ok {
 		return err
 	}
+	err = onNode(d, func(f *os.File) error { return o.pool.tools.Loop.Detach(ctx, f) })
+	if err != nil {
+		return err
+	}
 	return gpt.Remove(ctx, o.file, n)
+}
+
+// onNode does something with a partition's open node.
+func onNode(d gpt.Device, do func(*os.File) error) error {
+	f, err := blockdev.Open(d.Path, blockdev.Mode{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	return do(f)
 }
 
 // InUse is what datastore.InUse asks: the partition is mounted or claimed, a process has it open, or its node is mounted
@@ -93,14 +117,21 @@ func (p *pool) InUse(ctx context.Context, v datastore.Volume) (used bool, err er
 		if err != nil || !ok {
 			return err
 		}
-		used, err = inUse(ctx, d)
+		used, err = p.uses(ctx, d)
 		return err
 	})
 	return used, p.about(err, "look who uses", v)
 }
 
-func inUse(ctx context.Context, d gpt.Device) (bool, error) {
+func (p *pool) uses(ctx context.Context, d gpt.Device) (bool, error) {
 	used, err := blockdev.InUse(d.Path)
+	if err != nil || used {
+		return used, err
+	}
+	err = onNode(d, func(f *os.File) (err error) {
+		_, used, err = p.tools.Loop.Find(f, true)
+		return err
+	})
 	if err != nil || used {
 		return used, err
 	}

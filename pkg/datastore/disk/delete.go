@@ -25,12 +25,12 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume, d datastore.Dispo
 		return nil // there are none
 	}
 	switch d.Policy {
-	case "", v1alpha1.DeleteData, v1alpha1.RetainData:
+	case "", v1alpha1.DeleteData, v1alpha1.RetainData, v1alpha1.ArchiveData:
 	default:
 		return fault.New(fault.Invalid, "policy %q is not known to this type", shorten(string(d.Policy)))
 	}
 	err := p.on(ctx, v, true, func(o opened, n int, k mark) error {
-		if k.Phase == remainder {
+		if k.Phase == remainder || k.Phase == archived {
 			return nil
 		}
 		if !o.partition(n).Used() {
@@ -42,8 +42,11 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume, d datastore.Dispo
 		if err := o.detach(ctx, n); err != nil {
 			return err
 		}
-		if d.Policy == v1alpha1.RetainData && k.there() {
-			return o.retain(ctx, n, k)
+		switch {
+		case d.Policy == v1alpha1.RetainData && k.there():
+			return o.keep(ctx, n, k, retained)
+		case d.Policy == v1alpha1.ArchiveData && k.there():
+			return o.keep(ctx, n, k, archived)
 		}
 		return o.giveUp(ctx, n, k, p.wipeOf(d.Wipe))
 	})
@@ -53,12 +56,13 @@ func (p *pool) delete(ctx context.Context, v datastore.Volume, d datastore.Dispo
 	return err
 }
 
-func (o opened) retain(ctx context.Context, n int, k mark) error {
-	if k.Retained != nil {
+// keep says in the mark that a volume was deleted, and its data kept.
+func (o opened) keep(ctx context.Context, n int, k mark, as phase) error {
+	if k.Phase == as {
 		return nil
 	}
 	now := o.pool.tools.Now().UTC()
-	k.Phase, k.Retained = retained, &now
+	k.Phase, k.Kept, k.Grow = as, &now, 0
 	return o.note(ctx, n, k)
 }
 
@@ -103,9 +107,9 @@ func (p *pool) reclaimOn(ctx context.Context, m *member) error {
 	var errs []error
 	for n := 2; n < slots; n++ {
 		p.mu.Lock()
-		k := m.entries[n].mark
+		k, lies := m.entries[n].mark, m.lies(n)
 		p.mu.Unlock()
-		if k == nil {
+		if k == nil || k.keeps() && lies {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -137,6 +141,14 @@ func (p *pool) settle(ctx context.Context, m *member, n int, k mark) error {
 		return p.free(ctx, m, n, given)
 	case k.Phase == remainder:
 		return p.free(ctx, m, n, k)
+	case k.keeps():
+		// Whoever takes what is kept out of the table wants it no more.
+		return p.at(ctx, m, n, k, func(o opened, _ mark) error {
+			if o.partition(n).Used() {
+				return nil
+			}
+			return o.clear(ctx, n)
+		})
 	case k.Grow > 0 && !p.isBusy(k):
 		return p.at(ctx, m, n, k, func(o opened, now mark) error {
 			if p.isBusy(now) {

@@ -22,6 +22,7 @@
 //   - A partition is marked before it is in the table, and leaves the table before its mark is cleared. So space that is
 //     neither in the table nor in a mark is free, and no partition of ours is ever without a mark.
 //   - A partition without a mark is somebody else's and left alone.
+//   - What a volume's reader gets who may not write is a read-only loop device on the partition.
 //   - The kernel has a partition while it is open, and while it is made, copied or wiped; Close takes it from the kernel,
 //     which refuses where anybody has it open or mounted. That is also how it is proven that nobody uses a volume.
 //   - A raw volume reads as zeroes when it is first Ready: what isn't known to be zero is zeroed. A formatted one is zeroed
@@ -30,8 +31,8 @@
 //
 // # Recovery
 //
-// A mark says how far its volume is: Making (and how many bytes are zeroed or copied), Whole, Retained, Remainder (and how
-// many bytes are wiped). Every call goes on from there. Making is repeated by Create, or made a Remainder by Reclaim where
+// A mark says how far its volume is: Making (and how many bytes are zeroed or copied), Whole, Retained, Archived, Remainder
+// (and how many bytes are wiped). Every call goes on from there. Making is repeated by Create, or made a Remainder by Reclaim where
 // nobody goes on. Growth is noted in the mark first, then the space is zeroed, then the table, then the kernel, then the mark
 // say so. A disk that is being taken bears its marker, as one that is Starting, before it has a table.
 //

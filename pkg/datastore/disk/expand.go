@@ -2,6 +2,7 @@ package disk
 
 import (
 	"context"
+	"os"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -81,7 +82,26 @@ func (o opened) grow(ctx context.Context, n int, k mark, bytes int64) (mark, err
 		}
 		now.Bytes = bytes
 	}
-	return k, gpt.Resize(ctx, o.file, n, now)
+	if err := gpt.Resize(ctx, o.file, n, now); err != nil {
+		return k, err
+	}
+	return k, o.refresh(ctx, n)
+}
+
+// refresh tells a loop device on a partition, for those who only read, how large that is now.
+func (o opened) refresh(ctx context.Context, n int) error {
+	d, ok, err := gpt.Find(o.file, n)
+	if err != nil || !ok {
+		return err
+	}
+	return onNode(d, func(f *os.File) error {
+		l, ok, err := o.pool.tools.Loop.Find(f, true)
+		if err != nil || !ok {
+			return err
+		}
+		_, err = o.pool.tools.Loop.Refresh(ctx, l)
+		return err
+	})
 }
 
 // room is an error where what is behind a partition isn't free: fault.OutOfRange where it never can be, since the disk

@@ -20,6 +20,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/datastore/disk"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 )
 
 const (
@@ -122,6 +123,10 @@ func (d *drive) partitions() int {
 
 // config is that of a datastore "fast" on those disks. Each call has claims of its own.
 func config(drives ...*drive) datastore.Config {
+	loops, err := loop.New(loop.Config{})
+	if err != nil {
+		panic(err)
+	}
 	spec := &v1alpha1.DiskSpec{}
 	for _, d := range drives {
 		spec.Devices = append(spec.Devices, d.path)
@@ -132,7 +137,7 @@ func config(drives ...*drive) datastore.Config {
 			Spec:       v1alpha1.DatastoreSpec{Type: v1alpha1.TypeDisk, Disk: spec},
 		},
 		ClusterID: cluster, MachineID: machine, Claims: &datastore.Claims{},
-		Tools: datastore.Tools{Command: command.New(command.Config{}), Now: time.Now, NewUUID: uuid.NewString},
+		Tools: datastore.Tools{Command: command.New(command.Config{}), Loop: loops, Now: time.Now, NewUUID: uuid.NewString},
 	}
 }
 

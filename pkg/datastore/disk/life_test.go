@@ -339,12 +339,18 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestReadOnlyVolumes(t *testing.T) {
-	p := open(t, config(newDrive(t, diskBytes, 512)))
+func TestAReaderBesideAWriter(t *testing.T) {
+	d := newDrive(t, diskBytes, 4096)
+	p := open(t, config(d))
 	v := raw("v", 10*mib)
 	create(t, p, v)
+	device := attach(t, p, v)
+	write(t, device, "mine", 10*mib)
 	o, err := p.Open(t.Context(), v, true)
 	must(t, err)
+	if o.Bytes != 10*mib || !holds(t, o.Device, "mine", 0, 10*mib) {
+		t.Errorf("opened %+v", o)
+	}
 	f, err := os.OpenFile(o.Device, os.O_RDWR, 0)
 	if err == nil {
 		_, err = f.Write([]byte("x"))
@@ -353,6 +359,18 @@ func TestReadOnlyVolumes(t *testing.T) {
 	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EROFS) {
 		t.Errorf("written to: %v", err)
 	}
-	write(t, attach(t, p, v), "mine", 10*mib)
+	write(t, device, "more", 10*mib) // who may write still can
+	if used, err := datastore.InUse(t.Context(), p, v); err != nil || !used {
+		t.Errorf("with a reader's device, in use is %v, %v", used, err)
+	}
+	if _, err := p.Expand(t.Context(), raw("v", 20*mib)); err != nil {
+		t.Error(err)
+	}
+	if size := run(t, "blockdev", "--getsize64", o.Device); size != fmt.Sprint(20*mib) {
+		t.Errorf("grown, the reader's device has %s bytes", size)
+	}
 	detach(t, p, v)
+	if len(d.devices()) != 0 {
+		t.Errorf("closed, the kernel has %v", d.devices())
+	}
 }

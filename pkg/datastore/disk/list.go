@@ -84,7 +84,7 @@ func (o opened) unclear(n int, part gpt.Partition, err error) datastore.Found {
 }
 
 func (o opened) found(n int, part gpt.Partition, k mark) datastore.Found {
-	states := map[phase]datastore.FoundState{ready: datastore.FoundWhole, retained: datastore.FoundRetained, remainder: datastore.FoundRemainder}
+	states := map[phase]datastore.FoundState{ready: datastore.FoundWhole, retained: datastore.FoundRetained, archived: datastore.FoundArchived, remainder: datastore.FoundRemainder}
 	f := datastore.Found{
 		Volume: k.volume(), State: states[k.Phase], Made: made(o.guid, k), Location: location(o.guid, k),
 		Allocated: k.takes().Bytes, Datastore: o.marker.Datastore,

@@ -125,7 +125,8 @@ func (p *pool) untabled(ctx context.Context, f *os.File, size int64, why error) 
 		if s, state := parseSlot(b, 0, disk); state == whole {
 			m, err := parseMarker(s.content)
 			if err == nil && !m.Starting {
-				err = why
+				err = fault.New(fault.Precondition, "it bears the marker of pool %s and no partition table that can be used: %w; restore the table "+
+					"(a partition's place stands in the metadata), nothing was changed", shorten(m.Pool), why)
 			}
 			return candidate{starting: &m}, err
 		}

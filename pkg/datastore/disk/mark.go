@@ -76,6 +76,7 @@ const (
 	making    phase = "Making"
 	ready     phase = "Whole"
 	retained  phase = "Retained"
+	archived  phase = "Archived"
 	remainder phase = "Remainder"
 )
 
@@ -114,8 +115,8 @@ type mark struct {
 	Grow int64 `json:"grow,omitempty"`
 	// Order is what must be done at least to the bytes before they are given back.
 	Order v1alpha1.WipePolicy `json:"order,omitempty"`
-	// Retained is when the volume was deleted, and its data kept.
-	Retained *time.Time `json:"retained,omitempty"`
+	// Kept is when the volume was deleted, and its data retained or archived.
+	Kept *time.Time `json:"kept,omitempty"`
 }
 
 // origin names what a copy was made of.
@@ -171,6 +172,9 @@ func (k mark) of(v datastore.Volume) bool {
 
 // there tells whether the volume was made, and not deleted.
 func (k mark) there() bool { return k.Phase == ready || k.Phase == retained }
+
+// keeps tells whether a volume was deleted, and its data kept.
+func (k mark) keeps() bool { return k.Phase == retained || k.Phase == archived }
 
 // takes is the place that the mark keeps others off.
 func (k mark) takes() gpt.Span {

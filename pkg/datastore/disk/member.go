@@ -265,12 +265,17 @@ func (p *pool) whyMissing(m *member) error {
 // free returns what of a disk can be taken. The pool's mu is held.
 func (m *member) free() []gpt.Span {
 	var taken []gpt.Span
-	for _, e := range m.entries {
-		if e.mark != nil {
+	for n, e := range m.entries {
+		if e.mark != nil && (!e.mark.keeps() || m.lies(n)) {
 			taken = append(taken, e.mark.takes())
 		}
 	}
 	return m.table.Free(taken...)
+}
+
+// lies tells whether the table has a partition of that number. The pool's mu is held.
+func (m *member) lies(n int) bool {
+	return n > 0 && n <= len(m.table.Partitions) && m.table.Partitions[n-1].Used()
 }
 
 // clean tells whether a free place reads as zeroes. The pool's mu is held.

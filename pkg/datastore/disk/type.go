@@ -28,7 +28,7 @@ func capabilities(spec v1alpha1.DatastoreSpec) datastore.Capabilities {
 		Reach:        datastore.ReachHost,
 		Expand:       true,
 		Clone:        true,
-		OnDelete:     []v1alpha1.DeletePolicy{v1alpha1.DeleteData, v1alpha1.RetainData},
+		OnDelete:     []v1alpha1.DeletePolicy{v1alpha1.DeleteData, v1alpha1.RetainData, v1alpha1.ArchiveData},
 		Wipe:         []v1alpha1.WipePolicy{v1alpha1.WipeNone, v1alpha1.WipeDiscard, v1alpha1.WipeZero},
 		Granularity:  granularity,
 		MinBytes:     minBytes,

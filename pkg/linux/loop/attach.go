@@ -17,7 +17,8 @@ import (
 // loss is another's success, so that many in a row mean that something is wrong.
 const maxTries = 256
 
-// Attach returns a loop device that backs image, a regular file that is open for what is asked of it.
+// Attach returns a loop device that backs image, a regular file or a block device that is open for what is asked of it. A
+// block device is known by its node.
 // One that backs the whole image already, with the same ReadOnly, is used again: a detachment that
 // waits for its last user is taken back, its size made that of the image, its direct I/O and discard
 // settings as asked for (a discard once refused can't be allowed again while the image is attached, as

@@ -152,7 +152,7 @@ func TestOptionsThatCanNotBeMet(t *testing.T) {
 	}
 	defer func() { _ = dir.Close() }()
 	_, err = m.Attach(t.Context(), dir, loop.Options{ReadOnly: true})
-	wantFault(t, err, fault.Invalid, "not a regular file")
+	wantFault(t, err, fault.Invalid, "neither a regular file")
 	if len(devices(t, f)) != 0 {
 		t.Error("something was attached")
 	}

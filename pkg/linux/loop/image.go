@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
 )
 
 // identify returns an image's identity and its size in bytes.
@@ -17,8 +18,14 @@ func identify(image *os.File) (imageKey, int64, error) {
 	if err != nil {
 		return imageKey{}, 0, fmt.Errorf("stat image %s: %w", image.Name(), err)
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return imageKey{}, 0, fault.New(fault.Invalid, "image %s is not a regular file", image.Name())
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFBLK:
+		if st.Size, err = blockdev.SizeOf(image); err != nil {
+			return imageKey{}, 0, err
+		}
+	default:
+		return imageKey{}, 0, fault.New(fault.Invalid, "image %s is neither a regular file nor a block device", image.Name())
 	}
 	return imageKey{st.Dev, st.Ino}, st.Size, nil
 }

@@ -87,6 +87,8 @@ type Can struct {
 	// Shared tells that the storage may hold things of others from the beginning: what isn't blank needs no word of the
 	// administrator.
 	Shared bool
+	// Behind tells that a volume grows into the free space right behind it, where another one may lie.
+	Behind bool
 	// Wipes tells that what is overwritten in a volume is overwritten on the disk, so that "wipe: zero" can be had.
 	Wipes bool
 }
@@ -157,6 +159,7 @@ func All() []Row {
 		directory{fs: "ext4"},
 		directory{fs: "xfs"},
 		directory{fs: "btrfs"},
+		disk{sector: 512, bytes: poolBytes},
 	}
 }
 
