@@ -30,7 +30,7 @@ func (d disk) Name() string { return "disk-" + strconv.Itoa(d.sector) }
 func (disk) Can() Can {
 	return Can{
 		Provisioning: []string{"thick"}, Granularity: diskMiB, Clones: true,
-		Shared: true, Wipes: true, Behind: true,
+		Copiers: []string{"lvm"}, Shared: true, Wipes: true, Behind: true,
 	}
 }
 
