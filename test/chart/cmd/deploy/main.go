@@ -52,9 +52,6 @@ func manifests(chart string, snapshots bool) (*render.Rendered, error) {
 
 func write(dir string, files map[string][]render.Manifest) error {
 	for name, all := range files {
-		if len(all) == 0 {
-			continue
-		}
 		var text strings.Builder
 		text.WriteString("# Rendered from charts/datastore-csi by `make generate`. Do not edit.\n")
 		for _, m := range all {
