@@ -146,6 +146,16 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// What one of them marks the other must know as its own.
+func TestBothRolesSayTheSameCluster(t *testing.T) {
+	c := install(t, render.Options{Values: everything})
+	for name, container := range map[string]corev1.Container{"controller": c.controller(t).Containers[0], "node": c.node(t).Containers[0]} {
+		if !slices.Contains(container.Args, "--cluster-id=production") {
+			t.Errorf("%s: %v", name, container.Args)
+		}
+	}
+}
+
 func TestTheSidecars(t *testing.T) {
 	pod := install(t, render.Options{APIs: []string{render.SnapshotAPI}}).controller(t)
 	rows := map[string][]string{
