@@ -48,7 +48,10 @@ type Agent struct {
 	// volumes and snapshots are the tables of what lies on pools.
 	volumes, snapshots records
 
-	reporting  sync.Mutex
+	reporting sync.Mutex
+	// choosing lets one volume at a time be given its place.
+	choosing sync.Mutex
+
 	mu         sync.Mutex
 	ledgers    map[string]*datastore.Ledger
 	datastores map[string]bool // those with a record

@@ -57,11 +57,11 @@ func (a *Agent) copy(ctx context.Context, pool datastore.Pool, s *subject) (data
 	return made, nil
 }
 
-// inherit finds what is ordered of the source's bytes by now: a copy may come to hold the last of them.
+// inherit finds where the source lies, and what is ordered of its bytes by now: a copy may come to hold the last of them.
 func (a *Agent) inherit(ctx context.Context, s *subject) error {
 	source, err := a.tableOf(s.source.Snapshot).get(ctx, s.source.ID)
 	if err == nil && source.UID == s.source.UID {
-		s.source.Wipe = source.Wipe
+		s.source.Wipe, s.source.Location, s.source.Identity = source.Wipe, source.Location, source.Identity
 	}
 	return ignore(err, fault.NotFound) // whoever copies says so
 }

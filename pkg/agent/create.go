@@ -71,6 +71,9 @@ func (s *subject) final(err error) bool {
 // make makes a subject where there is room. One that was made already, by a try that died before it could
 // say so, has its room and is never judged again.
 func (a *Agent) make(ctx context.Context, pool datastore.Pool, s *subject) (datastore.Made, error) {
+	if err := a.choose(ctx, pool, s); err != nil {
+		return datastore.Made{}, err
+	}
 	if s.source != nil {
 		if made, err := a.recall(ctx, pool, s); !fault.Is(err, fault.NotFound) {
 			return made, err

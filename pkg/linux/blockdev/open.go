@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -153,4 +155,26 @@ func IsPartition(f *os.File) (bool, error) {
 		return false, failure("find in sysfs", f.Name(), cause(err))
 	}
 	return true, nil
+}
+
+// Node returns the path below /dev that the kernel gives an open block device, whatever path it was opened by. That it leads
+// to the device is made sure of.
+func Node(f *os.File) (string, error) {
+	major, minor, err := NumberOf(f)
+	if err != nil {
+		return "", err
+	}
+	dir, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", major, minor))
+	if err != nil {
+		return "", failure("find in sysfs", f.Name(), cause(err))
+	}
+	path := "/dev/" + strings.ReplaceAll(filepath.Base(dir), "!", "/") // the kernel's writing of a slash there
+	is, it, err := Number(path)
+	if err != nil {
+		return "", err
+	}
+	if is != major || it != minor {
+		return "", fault.New(fault.Precondition, "%s is block device %d:%d, the kernel's %s is %d:%d: remove the wrong node", path, is, it, path, major, minor)
+	}
+	return path, nil
 }

@@ -40,6 +40,11 @@ func InUse(path string) (bool, error) {
 	if err != nil || held {
 		return held, err
 	}
+	return OpenElsewhere(path)
+}
+
+// OpenElsewhere tells whether another process has a block device open.
+func OpenElsewhere(path string) (bool, error) {
 	major, minor, err := Number(path)
 	if err != nil {
 		return false, err
