@@ -33,7 +33,7 @@ gotestsum      := gotest.tools/gotestsum
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 ##@ Use
-.PHONY: help demo build clean cluster cluster-down
+.PHONY: help demo build image clean cluster cluster-down
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -52,6 +52,10 @@ cluster: ## Leave a Kubernetes cluster running here, and say how to use it (NODE
 cluster-down: ## End it
 	@$(GO) build -o $(BIN)/cluster-tool ./test/cluster/cmd/cluster
 	@$(BIN)/cluster-tool --dir $(BIN)/cluster down
+
+image: ## Build the images of node and controller, as files in bin/image
+	@hack/deps.sh image
+	@hack/image.sh $(VERSION) $(BIN)/image
 
 clean: cluster-down ## Remove what was built, and end the cluster
 	rm -rf $(BIN)

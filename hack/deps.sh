@@ -7,6 +7,7 @@
 #                              testbed   all of the above and a User-Mode Linux kernel (test/testbed)
 #                              lint      what checks this project's shell scripts
 #                              race      the C compiler that Go's race detector needs
+#                              image     what makes container images (make image)
 #                              cluster   what the test cluster runs beside Kubernetes itself (test/cluster)
 #
 # fs and testbed also give the machine the ID that each has once it was booted (machine-id(5)), and minimal
@@ -22,6 +23,7 @@ net=(iproute2 nfs-common nfs-kernel-server open-iscsi)
 testbed=("${fs[@]}" "${block[@]}" "${net[@]}" fio kmod procps user-mode-linux)
 lint=(shellcheck)
 race=(gcc libc6-dev)
+image=(buildah mmdebstrap)
 cluster=(busybox-static containerd containernetworking-plugins crun etcd-server iproute2 iptables runc)
 
 say() { echo "deps: $*" >&2; }
@@ -67,15 +69,16 @@ for group; do
 	testbed) wanted+=("${testbed[@]}") ;;
 	lint) wanted+=("${lint[@]}") ;;
 	race) wanted+=("${race[@]}") ;;
+	image) wanted+=("${image[@]}") ;;
 	cluster) wanted+=("${cluster[@]}") ;;
 	*)
-		say "unknown group '$group': want fs, block, net, testbed, lint, race or cluster"
+		say "unknown group '$group': want fs, block, net, testbed, lint, race, image or cluster"
 		exit 2
 		;;
 	esac
 done
 ((${#wanted[@]})) || {
-	say "name at least one group: fs, block, net, testbed, lint, race, cluster"
+	say "name at least one group: fs, block, net, testbed, lint, race, image, cluster"
 	exit 2
 }
 

@@ -47,7 +47,7 @@ func (c Config) makeImages(ctx context.Context) ([]string, error) {
 		"busybox": busybox,
 	}
 	if c.Sidecars {
-		if err := addSidecars(ctx, images); err != nil {
+		if err := c.addSidecars(ctx, images); err != nil {
 			return nil, err
 		}
 	}
@@ -95,10 +95,20 @@ func busyboxImage(ctx context.Context) (image.Image, error) {
 	return image.Image{Names: busyboxNames, Files: map[string]string{"/bin/busybox": path}, Links: links, Command: []string{"sh"}}, nil
 }
 
-func addSidecars(ctx context.Context, images map[string]image.Image) error {
+// addSidecars adds all images that the driver's chart names, but for the driver's own.
+func (c Config) addSidecars(ctx context.Context, images map[string]image.Image) error {
 	dir, err := control.Programs(ctx, "sidecars")
 	if err != nil {
 		return err
+	}
+	kubectl := filepath.Join(c.Kubernetes, "kubectl")
+	version, err := versionOf(kubectl, "k8s.io/kubernetes")
+	if err != nil {
+		return err
+	}
+	images["kubectl"] = image.Image{
+		Names: []string{"registry.k8s.io/kubectl:" + version}, Files: map[string]string{"/bin/kubectl": kubectl},
+		Entrypoint: []string{"/bin/kubectl"}, User: "65532",
 	}
 	for program, module := range sidecars {
 		path := filepath.Join(dir, program)

@@ -134,7 +134,7 @@ func TestPodsRunOnEachNodeOfACluster(t *testing.T) {
 	t.Run("the sidecars' images have their versions as tags", func(t *testing.T) {
 		images := s.in(t, "node2", "ctr", "--namespace", "k8s.io", "images", "list", "--quiet")
 		for _, want := range []string{"csi-attacher:v4.", "csi-provisioner:v6.", "csi-resizer:v2.", "csi-snapshotter:v8.", "snapshot-controller:v8."} {
-			if !strings.Contains(images, "registry.k8s.io/sig-storage/"+want) {
+			if !strings.Contains(images, "registry.k8s.io/sig-storage/"+want) || !strings.Contains(images, "registry.k8s.io/kubectl:v1.") {
 				t.Errorf("no image %s... among\n%s", want, images)
 			}
 		}
