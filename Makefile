@@ -28,6 +28,9 @@ golangci-lint  := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 controller-gen := sigs.k8s.io/controller-tools/cmd/controller-gen
 gotestsum      := gotest.tools/gotestsum
 
+# The suites that run in machines of the test bed too, two machines side by side.
+in-machine = ./test/conformance/ ./test/sanity/ ./test/faults/ ./test/faults/storm/ ./test/harness/rows/
+
 .DEFAULT_GOAL := help
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -62,7 +65,7 @@ clean: cluster-down ## Remove what was built, and end the cluster
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
-.PHONY: test test-unit sanity conformance faults testbed test-kube test-cluster test-chart test-vm bench fuzz
+.PHONY: test test-unit sanity conformance machine faults testbed test-kube test-cluster test-chart test-vm bench fuzz
 test: ## All that CI runs, every part, with a summary
 	@hack/parts.sh lint lint-selftest generate-check build test-unit test-chart sanity testbed test-kube conformance
 
@@ -81,9 +84,16 @@ conformance: $(TOOLS)/gotestsum ## One suite over every datastore type, and a pa
 	$(gotest-v) crashes -count 1 -timeout 60m $(TESTFLAGS) ./test/faults/... || failed=1; \
 	exit $$failed
 
-faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file system (long)
-	@hack/deps.sh fs
-	@TEST_CRASH_POINTS=all $(gotest-v) faults -count 1 -timeout 12h $(TESTFLAGS) ./test/faults/...
+machine: $(TOOLS)/gotestsum ## The same suites in machines of the test bed, on what needs its kernel (LVM): each day a part
+	@hack/deps.sh testbed
+	@TEST_MACHINE=1 $(gotest-v) machine -count 1 -timeout 90m $(TESTFLAGS) $(in-machine)
+
+faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file system, every row (long)
+	@hack/deps.sh fs testbed
+	@failed=0; \
+	TEST_CRASH_POINTS=all $(gotest-v) faults -count 1 -timeout 12h $(TESTFLAGS) ./test/faults/... || failed=1; \
+	TEST_CRASH_POINTS=all TEST_MACHINE=1 $(gotest-v) faults-machine -count 1 -timeout 24h $(TESTFLAGS) $(in-machine) || failed=1; \
+	exit $$failed
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed

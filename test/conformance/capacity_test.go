@@ -206,7 +206,7 @@ func TestThinVolumesMayBeOverPromisedOnlyWhereAsked(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		ctx := t.Context()
 		s := row.Setup(t)
-		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool).With(200, "capacity", "overcommitPercent")}, Metrics: true})
+		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool).With(200, "capacity", "overcommitPercent")}, Await: []string{pool}, Metrics: true})
 		b := bench{Driver: d, Storage: s}
 		ask := blockClaim()
 		ask.Bytes = s.Can().Round(s.Bytes() * 3 / 4)

@@ -13,7 +13,7 @@ func TestTwoClustersDontShareAPool(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		ctx := t.Context()
 		s, own := row.Setup(t), row.Setup(t)
-		first := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, ClusterID: "red"})
+		first := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}, ClusterID: "red"})
 		v := first.Volume(t, claim("ext4"))
 		must(t, v.Up(ctx))
 		d := harness.Data{Seed: "red", Bytes: mib}
@@ -61,14 +61,14 @@ func TestADriverThatLostItsRecordsTakesNothingForItsOwn(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		ctx := t.Context()
 		s := row.Setup(t)
-		first := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+		first := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}})
 		v := first.Volume(t, claim("ext4"))
 		must(t, v.Create(ctx))
 		must(t, first.Stop())
 		camera := s.Camera()
 		before := photograph(t, camera)
 		// The same cluster and host with an empty state: the pool is adopted, what lies on it stays.
-		second := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+		second := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}})
 		serving(t, second, pool)
 		other := second.Volume(t, claim("xfs"))
 		must(t, other.Up(ctx))

@@ -49,7 +49,7 @@ func TestADatastoreThatIsBrokenFromTheStartIsNamedAndComesWhenItIsMended(t *test
 
 func TestTwoDatastoresInOnePlaceAreFound(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
-		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}}), Storage: s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}}), Storage: s}
 		serving(t, b.Driver, pool)
 		path := s.Camera().Files[0]
 		inner := filepath.Join(path, "inner")

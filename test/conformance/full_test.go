@@ -95,7 +95,7 @@ func TestTheLimitsOfAPoolAreKept(t *testing.T) {
 		ctx := t.Context()
 		s := row.Setup(t)
 		plain := s.Datastore(pool)
-		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{plain}, Metrics: true}), Storage: s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{plain}, Await: []string{pool}, Metrics: true}), Storage: s}
 		ask := blockClaim()
 		ask.Bytes = s.Bytes() / 2
 		v := b.Volume(t, ask)

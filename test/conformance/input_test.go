@@ -46,7 +46,7 @@ func TestAHostileVolumeHandleReachesNothing(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		s := row.Setup(t)
 		foreign := s.Foreign(t)
-		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Initialized(pool)}}), Storage: s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Initialized(pool)}, Await: []string{pool}}), Storage: s}
 		serving(t, b.Driver, pool)
 		v := b.Volume(t, claim("ext4"))
 		must(t, v.Up(t.Context()))

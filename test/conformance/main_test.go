@@ -16,7 +16,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	parallel := parallel
 	if harness.InMachine() {
-		parallel = "3" // on one CPU
+		parallel = "2" // on one CPU
 	}
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -26,7 +26,7 @@ func TestWhatADatastoresVolumesCantBeIsRefused(t *testing.T) {
 		}
 		for _, provisioning := range []string{"thin", "thick"} {
 			if !slices.Contains(can.Provisioning, provisioning) {
-				refused(t, "a "+provisioning+" volume", with("provisioning", provisioning), code(codes.InvalidArgument), can.Provisioning[0])
+				refused(t, "a "+provisioning+" volume", with("provisioning", provisioning), code(codes.InvalidArgument), can.Provisioning[0][1:]) // a capital in a spec
 			}
 		}
 		if !can.Images {

@@ -17,7 +17,7 @@ func TestABadFileKeepsTheOldStateAndIsExplained(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		ctx := t.Context()
 		s, other := row.Setup(t), row.Setup(t)
-		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}}), Storage: s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}}), Storage: s}
 		serving(t, b.Driver, pool)
 		good, extra := s.Datastore(pool), other.Datastore("extra")
 		type badFile struct{ file, says string }
@@ -80,7 +80,7 @@ func TestDatastoresComeAndGoWithTheFile(t *testing.T) {
 	onEachRow(t, func(t *testing.T, row rows.Row) {
 		ctx := t.Context()
 		s, other := row.Setup(t), row.Setup(t)
-		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}}), Storage: s}
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}}), Storage: s}
 		v := b.Volume(t, claim("ext4"))
 		must(t, v.Up(ctx))
 		d := harness.Data{Seed: "stays", Bytes: mib}

@@ -124,6 +124,7 @@ func TestAPoolThatIsNotMountedIsNeverMadeAnew(t *testing.T) {
 				document = b.Initialized(pool)
 			}
 			must(t, b.SetDatastores(document))
+			b.Await = nil // it doesn't come
 			bringBack := b.TakeAway(t)
 			empty := photograph(t, b.Storage.Camera())
 			must(t, b.Start(ctx))

@@ -35,7 +35,7 @@ func ends(t *testing.T, d *harness.Driver, says ...string) {
 func TestTheSocketIsTheOwnersAndAStaleOneIsReplaced(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
 		ctx := t.Context()
-		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}})
 		info, err := os.Stat(d.Socket)
 		must(t, err)
 		if info.Mode().Type() != os.ModeSocket || info.Mode().Perm() != 0o600 {
@@ -56,7 +56,7 @@ func TestTheSocketIsTheOwnersAndAStaleOneIsReplaced(t *testing.T) {
 
 func TestAnEndpointInUseIsNotTaken(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
-		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}})
 		second := harness.NewDriver(t, harness.Options{Host: "host-2"})
 		second.Socket = d.Socket
 		ends(t, second, d.Socket)
@@ -80,7 +80,7 @@ func TestAnEndpointInUseIsNotTaken(t *testing.T) {
 func TestAStateDirHasOneDriverOfOneHost(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
 		ctx := t.Context()
-		first := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+		first := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}})
 		v := first.Volume(t, claim("ext4"))
 		must(t, v.Create(ctx))
 		second := harness.NewDriver(t, harness.Options{})
@@ -104,7 +104,7 @@ func TestAStateDirHasOneDriverOfOneHost(t *testing.T) {
 func TestTheClusterIDIsMadeOnceAndKept(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
 		ctx := t.Context()
-		d := harness.NewDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, NoClusterID: true})
+		d := harness.NewDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}, NoClusterID: true})
 		must(t, d.Start(ctx))
 		v := d.Volume(t, claim("ext4"))
 		must(t, harness.Retry(ctx, v.Create))
@@ -169,7 +169,7 @@ func TestACommandLineThatCannotBeIsExplained(t *testing.T) {
 func TestTheDriverSaysWhatItIsAndCan(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
 		ctx := t.Context()
-		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, MaxVolumesPerNode: 7})
+		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}, MaxVolumesPerNode: 7})
 		info, err := d.GetPluginInfo(ctx, &csi.GetPluginInfoRequest{})
 		must(t, err)
 		if info.GetName() != "datastore-csi.io" || info.GetVendorVersion() == "" {
@@ -209,7 +209,7 @@ func TestTheDriverSaysWhatItIsAndCan(t *testing.T) {
 func TestSecretsStayInTheRequest(t *testing.T) {
 	onADirectory(t, func(t *testing.T, s rows.Storage) {
 		ctx := t.Context()
-		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Metrics: true})
+		d := harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}, Metrics: true})
 		const canary = "hunter2-canary"
 		secrets := map[string]string{"password": canary}
 		v := d.Volume(t, claim("ext4"))

@@ -157,7 +157,7 @@ type matrix struct {
 
 func (m *matrix) run(t *testing.T) {
 	s := m.row.Setup(t)
-	m.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}})
+	m.driver = crash.New(t, crash.ForVolumes, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Await: []string{pool}})
 	if err := m.driver.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

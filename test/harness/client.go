@@ -67,6 +67,9 @@ func (c *Client) call(ctx context.Context, method string, request, reply any, co
 	}
 	begin := time.Now()
 	err := invoke(ctx, method, request, reply, conn, options...)
+	for retries := 0; slowMachine(err) && retries < slowRetries && ctx.Err() == nil; retries++ {
+		err = invoke(ctx, method, request, reply, conn, options...)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	line := fmt.Sprintf("%s %-26s %6.1f ms  %v", begin.Format("15:04:05.000"), path.Base(method),
@@ -79,6 +82,15 @@ func (c *Client) call(ctx context.Context, method string, request, reply any, co
 		c.slow = append(c.slow, line)
 	}
 	return err
+}
+
+// slowRetries bounds how often a call is made again because a machine is slow.
+const slowRetries = 20
+
+// slowMachine tells that a driver gave storage up that is only slow, which one CPU for all machines of a host makes of any: a
+// caller of CSI comes again then.
+func slowMachine(err error) bool {
+	return InMachine() && status.Code(err) == codes.Unavailable && strings.Contains(status.Convert(err).Message(), "has not answered for")
 }
 
 func outcome(err error) string {

@@ -33,6 +33,9 @@ type Options struct {
 	NoClusterID       bool // leaves the cluster's ID to the driver
 	MaxVolumesPerNode int
 	Metrics           bool
+	// Await are datastores for which a start waits, as long as it would for a driver: one that opens a volume group serves all else
+	// meanwhile. That they don't come is no error of the start.
+	Await []string
 	// Program is run as the driver, with Env added to the environment and Files as descriptors 3 and up. Default: the
 	// driver's binary.
 	Program string
@@ -162,6 +165,15 @@ func (d *Driver) Start(ctx context.Context) error {
 	}()
 	if err := d.Ready(ctx); err != nil {
 		return fmt.Errorf("the driver doesn't get ready: %w\n%s", err, d.Log())
+	}
+	for _, name := range d.Await {
+		_ = Eventually(ctx, StartLimit, func() error { // see Await
+			bytes, err := d.Available(ctx, name)
+			if err == nil && bytes <= 0 {
+				err = errors.New("it isn't open, or full")
+			}
+			return err
+		})
 	}
 	return nil
 }

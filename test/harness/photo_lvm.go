@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -16,10 +17,11 @@ import (
 // takes no lock, no process, and no word of theirs. What is where: lib/format_text/layout.h and lib/label/label.h in LVM's source.
 const (
 	lvmSector    = 512
-	lvmHead      = 1 << 20 // of a disk; label and text lie in it
+	lvmLabels    = 4 // sectors at the beginning of a disk, in one of which its label is
 	lvmLabel     = "LABELONE"
 	lvmMagic     = " LVM2 x[5A%r0N*>"
 	lvmMDAHeader = 512
+	lvmMostText  = 64 << 20
 )
 
 // ErrNoVolumeGroup is the error of a disk on which no volume group is.
@@ -34,46 +36,61 @@ type VolumeGroup struct {
 
 // ReadVolumeGroup reads the volume group that a disk belongs to, from the disk itself.
 func ReadVolumeGroup(disk string) (VolumeGroup, error) {
-	head, err := readDirect(disk, lvmHead)
+	f, err := os.OpenFile(disk, os.O_RDONLY|unix.O_DIRECT, 0) // others write past the page cache, too
 	if err != nil {
 		return VolumeGroup{}, err
 	}
-	text, err := volumeGroupText(head)
-	if err != nil {
+	text, err := volumeGroupText(f)
+	if err := errors.Join(err, f.Close()); err != nil {
 		return VolumeGroup{}, fmt.Errorf("%s: %w", disk, err)
 	}
 	return parseVolumeGroup(text)
 }
 
-// readDirect reads the first bytes of a device past the page cache, which others write past too.
+// readDirect reads the first bytes of a device past the page cache.
 func readDirect(path string, n int) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		return nil, err
 	}
-	const align = 4096
-	buffer, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	got := 0
-	for got < n && err == nil {
-		var m int
-		m, err = unix.Pread(int(f.Fd()), buffer[got:], int64(got))
-		if m <= 0 || m%align != 0 {
-			got += max(m, 0)
-			break
-		}
-		got += m
-	}
-	out := bytes.Clone(buffer[:got])
-	return out, errors.Join(err, unix.Munmap(buffer), f.Close())
+	out, err := readPart(f, 0, int64(n))
+	return out, errors.Join(err, f.Close())
 }
 
-// volumeGroupText finds the committed text in the beginning of a disk.
-func volumeGroupText(head []byte) (string, error) {
+// readPart reads some bytes from a descriptor that wants whole blocks in aligned memory.
+func readPart(f *os.File, offset, n int64) ([]byte, error) {
+	const align = 4096
+	begin := offset / align * align
+	whole := (offset + n - begin + align - 1) / align * align
+	buffer, err := unix.Mmap(-1, 0, int(whole), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
+	if err != nil {
+		return nil, err
+	}
+	got := int64(0)
+	for got < whole {
+		m, err := unix.Pread(int(f.Fd()), buffer[got:], begin+got)
+		if err != nil {
+			return nil, errors.Join(err, unix.Munmap(buffer))
+		}
+		if got += int64(m); m == 0 || m%align != 0 {
+			break // the end
+		}
+	}
+	if got < offset-begin+n {
+		return nil, errors.Join(io.ErrUnexpectedEOF, unix.Munmap(buffer))
+	}
+	out := bytes.Clone(buffer[offset-begin : offset-begin+n])
+	return out, unix.Munmap(buffer)
+}
+
+// volumeGroupText finds the committed text on a disk.
+func volumeGroupText(f *os.File) (string, error) {
+	head, err := readPart(f, 0, lvmLabels*lvmSector)
+	if err != nil {
+		return "", err
+	}
 	le := binary.LittleEndian
-	for sector := 0; sector < 4*lvmSector && sector+lvmSector <= len(head); sector += lvmSector {
+	for sector := 0; sector < len(head); sector += lvmSector {
 		label := head[sector : sector+lvmSector]
 		if string(label[:8]) != lvmLabel {
 			continue
@@ -82,34 +99,39 @@ func volumeGroupText(head []byte) (string, error) {
 		for at+16 <= lvmSector && le.Uint64(label[at:]) != 0 {
 			at += 16
 		}
-		at += 16
-		if at+16 > lvmSector {
+		if at += 16; at+16 > lvmSector {
 			break
 		}
-		return textAt(head, int(le.Uint64(label[at:])), int(le.Uint64(label[at+8:])))
+		return textAt(f, int64(le.Uint64(label[at:])), int64(le.Uint64(label[at+8:])))
 	}
 	return "", ErrNoVolumeGroup
 }
 
 // textAt reads the text of a metadata area, which is a ring behind its header.
-func textAt(head []byte, area, size int) (string, error) {
-	if area <= 0 || area+lvmMDAHeader > len(head) || string(head[area+4:area+20]) != lvmMagic {
+func textAt(f *os.File, area, size int64) (string, error) {
+	if area <= 0 {
 		return "", ErrNoVolumeGroup
+	}
+	header, err := readPart(f, area, lvmMDAHeader)
+	if err != nil {
+		return "", err
 	}
 	le := binary.LittleEndian
-	offset, length := int(le.Uint64(head[area+40:])), int(le.Uint64(head[area+48:]))
-	if offset == 0 || length == 0 {
+	offset, length := int64(le.Uint64(header[40:])), int64(le.Uint64(header[48:]))
+	if string(header[4:20]) != lvmMagic || offset == 0 || length == 0 {
 		return "", ErrNoVolumeGroup
 	}
-	size = min(size, len(head)-area)
-	if offset+length <= size {
-		return string(bytes.TrimRight(head[area+offset:area+offset+length], "\x00")), nil
-	}
-	rest := length - (size - offset)
-	if offset > size || lvmMDAHeader+rest > size {
+	if offset >= size || length > min(size, lvmMostText) {
 		return "", errors.New("a text of LVM that is longer than its area")
 	}
-	return string(bytes.TrimRight(slices.Concat(head[area+offset:area+size], head[area+lvmMDAHeader:area+lvmMDAHeader+rest]), "\x00")), nil
+	first := min(length, size-offset)
+	text, err := readPart(f, area+offset, first)
+	if err == nil && first < length {
+		var rest []byte
+		rest, err = readPart(f, area+lvmMDAHeader, length-first)
+		text = append(text, rest...)
+	}
+	return string(bytes.TrimRight(text, "\x00")), err
 }
 
 // parseVolumeGroup reads LVM's text: "name { key = value ... }", nested.

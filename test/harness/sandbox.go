@@ -44,6 +44,14 @@ func Main(m *testing.M) int {
 	return report(outside())
 }
 
+// MachineMain is Main for tests that need the kernel of the test bed.
+func MachineMain(m *testing.M) int {
+	if err := os.Setenv(machineVariable, "1"); err != nil {
+		return report(1, err)
+	}
+	return Main(m)
+}
+
 func report(code int, err error) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "test sandbox:", err)

@@ -24,66 +24,71 @@ func (d Data) In(path string) (found bool, err error) {
 		}
 		wanted[[16]byte(block[:16])] = block
 	}
-	err = whileNothingStarts(func() error {
+	err = eachChunk(path, func(chunk []byte) bool {
+		for i := 0; i+searched <= len(chunk) && !found; i += searched {
+			block := chunk[i : i+searched]
+			found = bytes.Equal(block, wanted[[16]byte(block[:16])])
+		}
+		return !found
+	})
+	return found, err
+}
+
+// IsBlank tells whether all bytes of a file or block device are zeroes.
+func IsBlank(path string) (blank bool, err error) {
+	zeroes := make([]byte, mostChunk)
+	blank = true
+	err = eachChunk(path, func(chunk []byte) bool {
+		blank = bytes.Equal(chunk, zeroes[:len(chunk)])
+		return blank
+	})
+	return blank, err
+}
+
+// mostChunk bounds a chunk, in bytes.
+const mostChunk = 8 << 20
+
+// eachChunk shows all data of a file or block device, holes left out, until look says no. What is written to that which lies on a
+// device goes past what is cached of the device, so that isn't asked.
+func eachChunk(path string, look func(chunk []byte) bool) error {
+	return whileNothingStarts(func() error {
 		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		// What is written to that which lies on a device goes past what is cached of the device.
-		flags, chunk := os.O_RDONLY, 1<<20
+		flags, size := os.O_RDONLY, 1<<20
 		if !info.Mode().IsRegular() {
-			flags, chunk = os.O_RDONLY|unix.O_DIRECT, 8<<20
+			flags, size = os.O_RDONLY|unix.O_DIRECT, mostChunk
 		}
 		file, err := os.OpenFile(path, flags, 0)
 		if err != nil {
 			return err
 		}
-		buffer, err := unix.Mmap(-1, 0, chunk, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned
+		buffer, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE) // aligned
 		if err == nil {
-			found, err = search(file, buffer, wanted)
-			err = errors.Join(err, unix.Munmap(buffer))
+			err = errors.Join(chunks(file, buffer, look), unix.Munmap(buffer))
 		}
 		return errors.Join(err, file.Close())
 	})
-	return found, err
 }
 
-// search looks at each block of a file's data.
-func search(file *os.File, chunk []byte, wanted map[[16]byte][]byte) (bool, error) {
+func chunks(file *os.File, buffer []byte, look func(chunk []byte) bool) error {
 	for next := int64(0); ; {
 		at, err := file.Seek(next, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
-			return false, nil // no data behind it: lseek(2)
+			return nil // no data behind it: lseek(2)
 		}
 		if errors.Is(err, unix.EINVAL) { // a device, which has no holes
 			at, err = next, nil
 		}
 		if err != nil {
-			return false, err
+			return err
 		}
 		at -= at % searched
-		n, err := readAt(file, chunk, at)
-		for i := 0; i+searched <= n; i += searched {
-			block := chunk[i : i+searched]
-			if bytes.Equal(block, wanted[[16]byte(block[:16])]) {
-				return true, nil
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
+		n, err := unix.Pread(int(file.Fd()), buffer, at)
+		if err != nil || n == 0 || !look(buffer[:n]) {
+			return err
 		}
 		next = at + int64(n)
 	}
-}
-
-// readAt is file.ReadAt for a descriptor that wants whole blocks: what ReadAt asks for behind a short answer is none.
-func readAt(file *os.File, chunk []byte, at int64) (int, error) {
-	n, err := unix.Pread(int(file.Fd()), chunk, at)
-	if err == nil && n == 0 {
-		err = io.EOF
-	}
-	return max(n, 0), err
 }

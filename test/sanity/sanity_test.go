@@ -22,7 +22,7 @@ import (
 // volume is.
 func TestCSISanity(t *testing.T) {
 	seed := ginkgo.GinkgoRandomSeed()
-	for _, storage := range rows.All() {
+	for i, storage := range rows.All() {
 		for _, way := range []struct {
 			name      string
 			inProcess bool
@@ -35,7 +35,7 @@ func TestCSISanity(t *testing.T) {
 			{"binary, block", false, "block", false},
 			{"binary, sub-directories", false, "mount", true},
 		} {
-			if way.trees && !storage.Can().Subdirectories || !daily(way.inProcess, way.access) {
+			if way.trees && !storage.Can().Subdirectories || !rows.Today(way.name, i) {
 				continue
 			}
 			order := seed
@@ -46,15 +46,6 @@ func TestCSISanity(t *testing.T) {
 			})
 		}
 	}
-}
-
-// daily tells whether a way is for every day: in a machine of the test bed, which is slow, each row has two of the four ways
-// unless all are asked for.
-func daily(inThisProcess bool, access string) bool {
-	if !harness.InMachine() || os.Getenv("TEST_CRASH_POINTS") == "all" {
-		return true
-	}
-	return inThisProcess == (access == "mount")
 }
 
 // testSanity runs the suite on two datastores of a kind, and then makes sure that nothing of it is left.

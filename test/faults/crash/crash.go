@@ -68,7 +68,7 @@ func serve(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	d := &death{all: os.Getenv(driverVariable) == string(AnyWork)}
+	d := &death{all: os.Getenv(driverVariable) == string(AnyWork), stops: make(chan string), goesOn: make(chan struct{})}
 	o.Hook = d.hook
 	if at, err := strconv.Atoi(os.Getenv(driverVariable + "_DIES_AT")); err == nil {
 		d.at = at
@@ -86,6 +86,10 @@ type death struct {
 	mu   sync.Mutex
 	at   int // 0: never
 	seen []string
+	// pause stops the driver at the point instead, until goOn is told.
+	pause  bool
+	stops  chan string
+	goesOn chan struct{}
 }
 
 // hook is told of each change just before it is made.
@@ -96,6 +100,13 @@ func (d *death) hook(volume, what string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.seen = append(d.seen, what)
+	if len(d.seen) == d.at && d.pause {
+		d.mu.Unlock()
+		d.stops <- what
+		<-d.goesOn
+		d.mu.Lock()
+		return
+	}
 	if len(d.seen) == d.at {
 		fmt.Fprintf(os.Stderr, "dying before point %d of %s: %s\n", d.at, volume, what)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -103,22 +114,40 @@ func (d *death) hook(volume, what string) {
 	}
 }
 
-// takeOrders answers to "arm N" (die at the N-th point from now; 0: never) and "points" (what was seen since).
+// takeOrders answers to "arm N" (die at the N-th point from now; 0: never), "pause N" (stop at it), "stopped" (what it stopped
+// before, once it did), "go" (on from there) and "points" (what was seen since).
 func (d *death) takeOrders(orders, answers *os.File) {
 	for lines := bufio.NewScanner(orders); lines.Scan(); {
 		word, number, _ := strings.Cut(lines.Text(), " ")
-		d.mu.Lock()
-		answer := fmt.Sprintf("%q", d.seen)
-		if word == "arm" {
-			d.seen = nil
-			d.at, _ = strconv.Atoi(number) // written by Arm below
-			answer = "armed"
+		var answer string
+		switch word {
+		case "stopped":
+			select {
+			case answer = <-d.stops:
+			default:
+			}
+		case "go":
+			d.goesOn <- struct{}{}
+		default:
+			answer = d.arm(word, number)
 		}
-		d.mu.Unlock()
 		if _, err := fmt.Fprintln(answers, answer); err != nil {
 			return // nobody listens any more
 		}
 	}
+}
+
+// arm obeys an order about points to come.
+func (d *death) arm(word, number string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	answer := fmt.Sprintf("%q", d.seen)
+	if word == "arm" || word == "pause" {
+		d.seen, d.pause = nil, word == "pause"
+		d.at, _ = strconv.Atoi(number) // written by Arm or Pause below
+		answer = "armed"
+	}
+	return answer
 }
 
 // Driver is a driver that dies when it is told to.
@@ -163,6 +192,24 @@ func (d *Driver) Arm(n int) error {
 	if err == nil && answer != "armed" {
 		err = fmt.Errorf("the driver answers %q", answer)
 	}
+	return err
+}
+
+// Pause makes the driver that runs stop before the n-th point from now.
+func (d *Driver) Pause(n int) error {
+	answer, err := d.order(fmt.Sprintf("pause %d", n))
+	if err == nil && answer != "armed" {
+		err = fmt.Errorf("the driver answers %q", answer)
+	}
+	return err
+}
+
+// Stopped tells before what change the driver stopped; "" is not yet.
+func (d *Driver) Stopped() (string, error) { return d.order("stopped") }
+
+// GoOn lets a driver that stopped go on.
+func (d *Driver) GoOn() error {
+	_, err := d.order("go")
 	return err
 }
 

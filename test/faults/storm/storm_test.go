@@ -27,6 +27,8 @@ const (
 	pool = "pool"
 
 	volumesEach, snapshotsEach = 6, 3
+	// poolBytes is room for all that callers may make, where it can't be promised twice.
+	poolBytes = 32 << 30
 	// callsEach is how many steps a caller makes between two looks at everything.
 	callsEach = 60
 	// shortTime bounds the storms of every day: one that hasn't made all its calls by then ends in order all the same.
@@ -144,7 +146,7 @@ func (s *site) instant(o *object) bool {
 func newSite(t *testing.T, row rows.Row, w weather, seed, turn uint64, ops int) *site {
 	t.Helper()
 	s := &site{
-		storage: rows.Large(row).Setup(t), weather: w, seed: seed, ops: ops,
+		storage: rows.Sized(row, poolBytes).Setup(t), weather: w, seed: seed, ops: ops,
 		reflinks: row.Can().CopiesInUse, subvolumes: row.Can().CopiesTrees,
 	}
 	document := s.storage.Datastore(pool).With(400, "capacity", "overcommitPercent")

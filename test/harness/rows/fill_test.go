@@ -15,7 +15,7 @@ func TestAPoolIsFilledAsFarAsAskedFor(t *testing.T) {
 	for _, row := range All() {
 		t.Run(row.Name(), func(t *testing.T) {
 			t.Parallel()
-			s := row.Setup(t)
+			s := Sized(row, 1<<30).Setup(t)
 			left := s.Bytes() * 3 / 100
 			empty := s.Fill(t, left)
 			free, err := s.Free()

@@ -153,7 +153,7 @@ type Breakage struct {
 // machines' run in a machine of the test bed.
 func All() []Row {
 	if harness.InMachine() {
-		return []Row{}
+		return lvmRows()
 	}
 	return []Row{
 		directory{fs: "ext4"},
@@ -163,10 +163,10 @@ func All() []Row {
 	}
 }
 
-// Large gives a row's storage for many volumes that are all of their size.
-func Large(r Row) Row {
-	if l, ok := r.(interface{ Large() Row }); ok {
-		return l.Large()
+// Sized is a row with storage of another size than the usual, where that matters: to a directory it doesn't.
+func Sized(r Row, bytes int64) Row {
+	if s, ok := r.(interface{ sized(int64) Row }); ok {
+		return s.sized(bytes)
 	}
 	return r
 }
