@@ -113,7 +113,7 @@ func TestALifeOfThinVolumes(t *testing.T) {
 	m := newMachine()
 	g := newGroup(t, m, 1)
 	ctx := t.Context()
-	must(t, g.CreatePool(ctx, lvm.NewPool{Name: "pool", Bytes: 200 * mib, MetadataBytes: 4 * mib, ChunkBytes: 64 << 10, Tags: []string{"p"}}))
+	must(t, g.CreatePool(ctx, lvm.NewPool{Name: "pool", Bytes: 60 * mib, MetadataBytes: 4 * mib, ChunkBytes: 64 << 10, Tags: []string{"p"}}))
 	if p := view(t, g).LVs["pool"]; p.Kind != lvm.ThinPool || !p.Zeroing || p.MetadataBytes != 4*mib || p.ChunkBytes != 64<<10 {
 		t.Errorf("pool %+v", p)
 	}
@@ -135,7 +135,7 @@ func TestALifeOfThinVolumes(t *testing.T) {
 	}
 	must(t, g.Extend(ctx, "clone", 2*gib, nil))
 	same(t, g, "extend")
-	must(t, g.ExtendPool(ctx, "pool", 300*mib, 8*mib))
+	must(t, g.ExtendPool(ctx, "pool", 100*mib, 8*mib))
 	same(t, g, "extend the pool")
 	for _, order := range [][]string{{"t"}, {"clone"}, {"snap", "clone2"}} {
 		if n := m.counted(func() { must(t, g.Remove(ctx, lvm.Removal{}, order...)) }); n != 1 {

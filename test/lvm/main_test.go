@@ -23,7 +23,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	testbed.Inside("-disk", "1G,1G,1G,1G", "-module", "dm_mod", "-memory", "1G", "-time", "20m")
+	testbed.Inside("-disk", "200M,200M,200M,200M", "-module", "dm_mod", "-memory", "1G", "-time", "20m")
 	os.Exit(m.Run())
 }
 

@@ -20,7 +20,7 @@ func kinds() map[string]func(*v1alpha1.Datastore) {
 func TestAWholeLife(t *testing.T) {
 	for name, kind := range kinds() {
 		for _, fs := range []string{"", "ext4", "btrfs"} {
-			t.Run(name+" "+fs, func(t *testing.T) { wholeLife(t, newRig(t, 1, kind), fs) })
+			t.Run(name+" "+fs, func(t *testing.T) { wholeLife(t, newRig(t, 4, kind), fs) })
 		}
 	}
 }
@@ -159,7 +159,7 @@ func TestNoOldBytesAreSeen(t *testing.T) {
 func TestSnapshotsAndCopiesHoldWhatTheyAreOf(t *testing.T) {
 	for name, kind := range kinds() {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 1, kind)
+			r := newRig(t, 3, kind)
 			ctx := t.Context()
 			v := r.volume("v", 40*mib, "")
 			r.create(v)

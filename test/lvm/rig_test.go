@@ -67,7 +67,7 @@ func (r *rig) reopen() error {
 }
 
 func thin(d *v1alpha1.Datastore) {
-	d.Spec.LVM.ThinPool = &v1alpha1.ThinPoolSpec{Name: "pool", Size: "400Mi"}
+	d.Spec.LVM.ThinPool = &v1alpha1.ThinPoolSpec{Name: "pool"}
 }
 
 // volume returns one that could be asked for.

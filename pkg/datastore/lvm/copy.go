@@ -103,21 +103,61 @@ func (p *pool) SnapshotTakes(ctx context.Context, of, snap datastore.Volume) (in
 		size = defaultSnapshotSize
 	}
 	bytes, _, err := size.Of(source.Bytes)
+	// A store of as much as is overwritten also holds where that lies: 16 bytes for each chunk of 4 KiB, and a header
+	// (drivers/md/dm-snap-persistent.c). So one of 100% never overflows.
+	bytes += bytes/chunksPerArea + storeHeader
 	return vg.RoundUp(bytes) * vg.ExtentSize, fault.As(fault.Invalid, err)
 }
 
-// mapped is how many bytes of a thin volume have blocks. The kernel only tells of one that is active.
+const (
+	chunksPerArea = 256
+	storeHeader   = 64 << 10
+)
+
+// mapped is how many bytes of a thin volume have blocks. The kernel only tells of one that is active: one that isn't is activated for that moment.
 func (p *pool) mapped(ctx context.Context, name string) (int64, error) {
-	if _, err := p.reach(ctx, name); err != nil {
+	p.activation.Lock()
+	defer p.activation.Unlock()
+	rest, err := p.borrow(ctx, name)
+	if err != nil {
 		return 0, err
 	}
 	vg, err := p.fresh(ctx)
-	if err != nil {
+	if err := errors.Join(err, rest()); err != nil {
 		return 0, err
 	}
 	lv := vg.LVs[name]
 	const hundredths = 10000 // the report has two digits behind the point, rounded
 	return min(lv.Bytes, int64(float64(lv.Bytes)*(lv.DataPercent*100+1)/hundredths)), nil
+}
+
+// borrow activates a volume for a moment, or as long as its name is held by nobody else. The function that it returns deactivates what was not active
+// before: what was may be staged, also where nobody has it open.
+func (p *pool) borrow(ctx context.Context, name string) (rest func() error, err error) {
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if lv := vg.LVs[name]; lv.Kind == lvm.Snapshot {
+		name = lv.Origin
+	}
+	_, _, err = lvm.FindDeviceNamed(vg.UUID, vg.Name, name)
+	if err == nil {
+		return func() error { return nil }, nil
+	}
+	if !fault.Is(err, fault.NotFound) {
+		return nil, err
+	}
+	if _, err := p.reach(ctx, name); err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := p.Group.Deactivate(ctx, name)
+		if fault.Is(err, fault.Precondition) || fault.Is(err, fault.NotFound) { // it is in use by now, or gone
+			return nil
+		}
+		return err
+	}, nil
 }
 
 // copy makes a volume of what a source holds. A thin one shares its blocks; a thick one is read from a copy-on-write snapshot, and goes on
@@ -229,20 +269,24 @@ func (p *pool) copyThick(ctx context.Context, vg *lvm.VolumeGroup, m mark, sourc
 			return errors.Join(err, p.dropTemporary(ctx, name))
 		}
 	}
-	err := p.transfer(ctx, name, read, m, progress)
+	rest, err := p.borrow(ctx, read)
+	if err != nil {
+		return err
+	}
+	err = p.transfer(ctx, name, read, m, progress)
 	if err == nil && fsType(m.Volume) == string(filesystem.Btrfs) {
 		err = p.ownUUID(ctx, name, m)
 	}
-	if err == nil {
-		err = p.intact(ctx, read)
+	if ctx.Err() == nil {
+		err = errors.Join(p.intact(ctx, read, source.mark.Snapshot), err)
 	}
 	if err == nil {
 		err = p.finish(ctx, name)
 	}
 	if err != nil && ctx.Err() != nil {
-		return err // it goes on
+		return errors.Join(err, rest()) // it goes on
 	}
-	return errors.Join(err, p.dropTemporary(ctx, name), p.rest(ctx, source))
+	return errors.Join(err, p.dropTemporary(ctx, name), rest())
 }
 
 // sourceKey is what a copy's source is known by.
@@ -345,35 +389,25 @@ func (p *pool) transfer(ctx context.Context, to, from string, m mark, progress d
 	})
 }
 
-// intact makes sure that a snapshot has lost nothing while it was read.
-func (p *pool) intact(ctx context.Context, name string) error {
+// intact makes sure that a snapshot, or one that was made only to be read, has lost nothing while it was read.
+func (p *pool) intact(ctx context.Context, name string, lasting bool) error {
 	vg, err := p.fresh(ctx)
 	if err != nil {
 		return err
 	}
-	lv, there := vg.LVs[name]
-	if !there || lv.Health == lvm.Overflowed {
+	switch lv, there := vg.LVs[name]; {
+	case there && lv.Health != lvm.Overflowed:
+		return nil
+	case lasting:
 		return overflowed(vg, name)
 	}
-	return nil
+	return fault.New(fault.Unavailable, "so much of the volume was overwritten while it was copied that its snapshot %s/%s has overflowed; "+
+		"try again while less is written, or with more free space in the group", vg.Name, name)
 }
 
 func overflowed(vg *lvm.VolumeGroup, name string) error {
 	return fault.New(fault.DataLoss, "snapshot %s/%s has overflowed: more of its volume was overwritten than its store could hold, so what it held is lost; "+
 		"delete it, and make the next one with a larger snapshotSize", vg.Name, name)
-}
-
-// rest deactivates a source that nobody uses.
-func (p *pool) rest(ctx context.Context, source item) error {
-	name := source.Name
-	if source.Kind == lvm.Snapshot {
-		name = source.Origin
-	}
-	err := p.Deactivate(ctx, name)
-	if fault.Is(err, fault.Precondition) || fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	return err
 }
 
 // progressTag is how far a copy is, in bytes.

@@ -204,14 +204,16 @@ func (p *pool) layout(ctx context.Context) (*lvm.VolumeGroup, error) {
 }
 
 // finish takes the tags off that say that a volume is not whole, and deactivates it, in one call.
-func (p *pool) finish(ctx context.Context, name string) error {
+func (p *pool) finish(ctx context.Context, name string) error { return p.whole(ctx, name, true) }
+
+func (p *pool) whole(ctx context.Context, name string, deactivate bool) error {
 	vg, err := p.enter(ctx)
 	if err != nil {
 		return err
 	}
 	tags := vg.LVs[name].Tags
 	return p.Retag(ctx, lvm.Retag{
-		Name: name, Remove: slices.Concat([]string{makingTag, growingTag}, having(tags, atTag), having(tags, sinceTag)), Deactivate: true,
+		Name: name, Remove: slices.Concat([]string{makingTag, growingTag}, having(tags, atTag), having(tags, sinceTag)), Deactivate: deactivate,
 	})
 }
 
@@ -260,12 +262,13 @@ func (p *pool) reach(ctx context.Context, name string) (lvm.Device, error) {
 }
 
 // withDevice opens a device that nobody else uses for writing.
-func (p *pool) withDevice(d lvm.Device, do func(*os.File) error) error {
+func (p *pool) withDevice(d lvm.Device, do func(*os.File) error) (err error) {
 	f, err := blockdev.Open(d.Path, blockdev.Mode{Write: true, Exclusive: true})
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(f), f.Close())
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return do(f)
 }
 
 // shape is how a volume lies on the devices of the group.

@@ -26,6 +26,9 @@ type pool struct {
 	tools        datastore.Tools
 	capabilities datastore.Capabilities
 
+	// activation keeps a volume that is activated for a moment from being deactivated under somebody who opens it.
+	activation sync.Mutex
+
 	// reclaiming holds the call of Reclaim that runs.
 	reclaiming chan struct{}
 

@@ -248,3 +248,14 @@ func (p *pool) maintain(ctx context.Context) error {
 
 // maxThinMetadata is the largest that thin metadata can be, in bytes (lvmthin(7): somewhat less than 16 GiB).
 const maxThinMetadata = 15 << 30
+
+// Deactivate takes the thin pool out of use, as a datastore that is switched off does; volumes that are in use keep it active.
+func (p *pool) Deactivate(ctx context.Context) error {
+	if p.thinPool == "" {
+		return nil
+	}
+	if _, err := p.enter(ctx); err != nil {
+		return err
+	}
+	return fault.Wrap(p.Group.Deactivate(ctx, p.thinPool), "deactivate datastore", p.datastore)
+}

@@ -34,7 +34,9 @@ func (p *pool) attach(ctx context.Context, v datastore.Volume) (datastore.Opened
 			return datastore.Opened{}, err
 		}
 	}
+	p.activation.Lock()
 	d, err := p.reach(ctx, i.Name)
+	p.activation.Unlock()
 	if err != nil {
 		return datastore.Opened{}, p.whyNot(ctx, i, err)
 	}
@@ -81,7 +83,7 @@ func (p *pool) detach(ctx context.Context, v datastore.Volume) error {
 	case err != nil:
 		return err
 	}
-	err = p.Deactivate(ctx, i.Name)
+	err = p.Group.Deactivate(ctx, i.Name)
 	if fault.Is(err, fault.Precondition) { // somebody was faster
 		return nil
 	}
@@ -196,7 +198,7 @@ func (p *pool) endGrowth(ctx context.Context, name string) error {
 	if err := p.zero(ctx, name, 0); err != nil {
 		return err
 	}
-	return p.finish(ctx, name)
+	return p.whole(ctx, name, false) // it may be staged
 }
 
 // without are the tags that are not to be kept.

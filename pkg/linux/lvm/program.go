@@ -24,7 +24,7 @@ const discarding = "issue_discards=1 "
 // maxReport bounds a report in bytes. A volume takes some 500, and its extents.
 const maxReport = 64 << 20
 
-// longest is how long a call may take that has no other deadline. LVM reads all devices of the group, which
+// longest is how long a call may take that has no other deadline, and a change in any case. LVM reads all devices of the group, which
 // may wait for a disk to fail.
 const longest = 5 * time.Minute
 
@@ -44,6 +44,14 @@ type call struct {
 
 // do runs lvm once.
 func (p program) do(ctx context.Context, c call) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if c.changes != "" {
+		// Whoever doesn't need the change any more must not have lvm killed in the middle of it: a volume may be suspended just then, and
+		// whatever is mounted from it would stand still.
+		ctx = context.WithoutCancel(ctx)
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, longest)
