@@ -24,7 +24,7 @@ testbed=("${fs[@]}" "${block[@]}" "${net[@]}" fio kmod procps user-mode-linux)
 lint=(shellcheck)
 race=(gcc libc6-dev)
 image=(buildah mmdebstrap)
-cluster=(busybox-static containerd containernetworking-plugins crun etcd-server iproute2 iptables runc)
+cluster=(busybox-static containerd containernetworking-plugins crun etcd-server iproute2 iptables procps runc)
 
 say() { echo "deps: $*" >&2; }
 
