@@ -66,18 +66,19 @@ func Open(ctx context.Context, c datastore.Config, place Place) (Pool, error) {
 	return p, nil
 }
 
-// Judge tells whether a directory is the datastore's pool or may become it, and changes nothing. The error is Open's.
-func Judge(c datastore.Config, place Place) error {
+// Judge tells whether a directory bears the marker of the datastore's pool, and changes nothing. The error is Open's: there is none
+// for a directory that may become the pool.
+func Judge(c datastore.Config, place Place) (marked bool, err error) {
 	root, err := file.OpenRoot(place.Path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer root.Close()
 	_, err = found(root, c, place)
 	if fault.Is(err, fault.NotFound) {
-		return mayMark(root, c, place, false)
+		return false, mayMark(root, c, place, false)
 	}
-	return err
+	return err == nil, err
 }
 
 func openPool(ctx context.Context, c datastore.Config, place Place) (p *pool, err error) {

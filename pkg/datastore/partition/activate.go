@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore/directory"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/btrfs"
@@ -36,7 +38,7 @@ func (p *pool) activate(ctx context.Context) (*mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sig.Type == "" && !there {
+	if sig.Type == "" && there == nowhere {
 		if sig, err = p.provision(ctx, d, &known); err != nil {
 			return nil, err
 		}
@@ -44,36 +46,62 @@ func (p *pool) activate(ctx context.Context) (*mounted, error) {
 	if err := p.recognise(sig, known); err != nil {
 		return nil, err
 	}
-	if there {
+	if there == inPlace {
 		return p.enter(ctx, d, sig, known)
 	}
-	return p.mount(ctx, d, sig, known)
+	return p.mount(ctx, d, sig, known, there == elsewhere)
 }
 
-// clear tells whether the device is mounted in the pool's place. What else is mounted there is unmounted: a disk that
-// is gone, or was replaced. A device that is mounted elsewhere only is refused.
-func (p *pool) clear(ctx context.Context, d *device) (there bool, err error) {
+// whereabouts of the device's file system.
+type whereabouts int
+
+const (
+	nowhere whereabouts = iota
+	// inPlace is mounted where the pool is.
+	inPlace
+	// elsewhere is mounted only elsewhere, and bears the marker of this pool: a driver with another folder of mounts left
+	// it, or the administrator looks at it. It may be mounted a second time, and must not be checked.
+	elsewhere
+)
+
+// clear tells where the device is mounted. What else is mounted in the pool's place is unmounted: a disk that
+// is gone, or was replaced. A device that somebody else has mounted is refused.
+func (p *pool) clear(ctx context.Context, d *device) (whereabouts, error) {
 	at, err := p.mounts.Inspect(ctx, p.path)
 	if err != nil {
-		return false, err
+		return nowhere, err
 	}
 	if at.IsMount {
-		if ours, err := isOf(at, d, p.path); err != nil || ours {
-			return ours, err
+		ours, err := isOf(at, d, p.path)
+		if err != nil {
+			return nowhere, err
+		}
+		if ours {
+			return inPlace, nil
 		}
 		if err := p.mounts.Unmount(ctx, p.path); err != nil {
-			return false, fault.New(fault.Unavailable, "another device than %s is mounted on %s, and stays so while it is in use: %w", d.path, p.path, err)
+			return nowhere, fault.New(fault.Unavailable, "another device than %s is mounted on %s, and stays so while it is in use: %w", d.path, p.path, err)
 		}
 	}
 	if err := unmount(ctx, p.mounts, p.path+lookSuffix); err != nil { // of a process that died
-		return false, err
+		return nowhere, err
 	}
 	others, err := p.mountsOf(ctx, d)
-	if err == nil && len(others) > 0 {
-		err = fault.New(fault.Unavailable, "device %s is mounted on %s already, by somebody else; unmount it there, or use type directory on that path",
-			d.path, others[0].MountPoint)
+	if err != nil || len(others) == 0 {
+		return nowhere, err
 	}
-	return false, err
+	place := p.place()
+	place.Path = others[0].MountPoint
+	marked, err := directory.Judge(p.current(), place)
+	var foreign *datastore.ForeignError
+	switch {
+	case marked:
+		return elsewhere, nil
+	case errors.As(err, &foreign):
+		return nowhere, fault.New(fault.Unavailable, "device %s is mounted on %s already: %w", d.path, place.Path, err)
+	}
+	return nowhere, fault.New(fault.Unavailable, "device %s is mounted on %s already, by somebody else; unmount it there, or use type directory on that path",
+		d.path, place.Path)
 }
 
 // isOf tells whether a mount is of the device.
@@ -106,7 +134,7 @@ func (p *pool) recognise(sig filesystem.Signature, known memory) error {
 	made := known.Making && sig.Label == known.UUID // see provision
 	if known.UUID != "" && sig.UUID != known.UUID && !made {
 		return fault.New(fault.Unavailable, "device %s bears %s, and the datastore lies on %s with UUID %s; is it another disk%s? "+
-			"Nothing was changed: bring back the right one, or give the datastore a new name", dev, sig, known.Type, known.UUID, elsewhere(known.UUID))
+			"Nothing was changed: bring back the right one, or give the datastore a new name", dev, sig, known.Type, known.UUID, bearerOf(known.UUID))
 	}
 	if _, err := filesystem.ParseType(sig.Type); err != nil || p.spec.FSType != "" && sig.Type != p.spec.FSType {
 		return fault.New(fault.Precondition, "device %s bears %s, and the datastore wants %s; nothing was changed: give another device, "+
@@ -125,13 +153,14 @@ func (p *pool) wanted() string {
 	return "ext4, xfs or btrfs"
 }
 
-// mount mounts the device for good, once it was looked at.
-func (p *pool) mount(ctx context.Context, d *device, sig filesystem.Signature, known memory) (*mounted, error) {
+// mount mounts the device for good, once it was looked at. What is mounted already was.
+func (p *pool) mount(ctx context.Context, d *device, sig filesystem.Signature, known memory, already bool) (*mounted, error) {
 	if err := p.prepare(ctx); err != nil {
 		return nil, err
 	}
 	t := filesystem.Type(sig.Type)
 	switch {
+	case already:
 	case known.Making:
 		if err := filesystem.Whole(ctx, p.run, d.tool, t); err != nil {
 			return nil, fault.Wrap(fault.New(fault.Precondition, "it was being formatted when the driver or the machine stopped: %w; "+
@@ -147,8 +176,10 @@ func (p *pool) mount(ctx context.Context, d *device, sig filesystem.Signature, k
 			return nil, err
 		}
 	}
-	if err := filesystem.Check(ctx, p.run, d.tool, t); err != nil {
-		return nil, d.named(err)
+	if !already {
+		if err := filesystem.Check(ctx, p.run, d.tool, t); err != nil {
+			return nil, d.named(err)
+		}
 	}
 	if err := p.attach(ctx, d, t, known.Making); err != nil {
 		return nil, err
@@ -183,7 +214,7 @@ func (p *pool) acquaint(ctx context.Context, d *device, t filesystem.Type) error
 	if err == nil {
 		place := p.place()
 		place.Path = path
-		err = directory.Judge(p.current(), place)
+		_, err = directory.Judge(p.current(), place)
 		if !fault.Is(err, fault.Precondition) && !fault.Is(err, fault.Unavailable) {
 			err = nil
 		}

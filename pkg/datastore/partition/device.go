@@ -68,9 +68,9 @@ func nowAt(path string) uint64 {
 	return unix.Mkdev(major, minor)
 }
 
-// elsewhere finds the device that bears a UUID now, for the administrator: by udev's links (udev(7)), where there is
+// bearerOf finds the device that bears a UUID now, for the administrator: by udev's links (udev(7)), where there is
 // a udev.
-func elsewhere(uuid string) string {
+func bearerOf(uuid string) string {
 	link := "/dev/disk/by-uuid/" + uuid
 	to, err := filepath.EvalSymlinks(link)
 	if err != nil {

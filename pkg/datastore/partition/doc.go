@@ -20,7 +20,7 @@
 //     datastore's was ever known, neither by its record nor here.
 //   - What is mounted for the first time was looked at before, read-only and with its log left alone, and is a pool of this
 //     datastore or may become one. What is refused is left as it was.
-//   - A device that is mounted anywhere else is not mounted here.
+//   - A device that is mounted elsewhere only is mounted here as well where it bears this pool's marker, and refused otherwise.
 //   - A mount outlives the process: it ends only where the administrator switches the datastore off or removes it, and
 //     then only when nobody uses it.
 //

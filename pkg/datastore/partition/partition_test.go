@@ -210,6 +210,21 @@ func TestADeviceThatIsMountedElsewhereIsRefused(t *testing.T) {
 	})
 }
 
+func TestAMountThatAnotherFolderOfMountsHolds(t *testing.T) {
+	eachType(t, func(t *testing.T, r *rig) {
+		create(t, r.opened(), image("v-1"))
+		c := r.config("fast")
+		c.Tools.MountDir = filepath.Join(r.dir, "moved")
+		p, err := partition.Type().New(t.Context(), c)
+		must(t, err)
+		holds(t, p, image("v-1"))
+		must(t, unix.Unmount(filepath.Join(r.dir, "moved", "fast"), 0))
+		c.ClusterID = "cluster-b"
+		_, err = partition.Type().New(t.Context(), c)
+		wantKind(t, err, fault.Unavailable, `cluster "cluster-a"`, r.mountedAt("fast"))
+	})
+}
+
 func TestTwoDatastoresOnOneDevice(t *testing.T) {
 	r := newRig(t, "ext4")
 	r.opened()

@@ -14,7 +14,7 @@ func (p *pool) provision(ctx context.Context, d *device, known *memory) (filesys
 	switch {
 	case known.UUID != "" && !known.Making:
 		return none, fault.New(fault.Unavailable, "device %s bears no file system, and the datastore lies on %s with UUID %s%s; is it another disk? "+
-			"It is not formatted: bring back the right one, or give the datastore a new name", d.path, known.Type, known.UUID, elsewhere(known.UUID))
+			"It is not formatted: bring back the right one, or give the datastore a new name", d.path, known.Type, known.UUID, bearerOf(known.UUID))
 	case poolUUID != "":
 		return none, fault.New(fault.Unavailable, "device %s bears no file system, and pool %s of the datastore lay on one; is it another disk? "+
 			"It is not formatted: bring back the right one, or give the datastore a new name", d.path, poolUUID)
