@@ -14,6 +14,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 )
@@ -34,6 +35,8 @@ type documents struct {
 	inFile map[string]bool
 	// seen says which version of the file was read last.
 	seen stamp
+	// again has the file read anew, whatever it says.
+	again chan struct{}
 }
 
 // stamp tells one version of a file from another.
@@ -111,7 +114,7 @@ func (f *documents) apply(ctx context.Context, want []*v1alpha1.Datastore) error
 	var errs []error
 	for _, d := range want {
 		f.inFile[d.Name] = true
-		errs = append(errs, parts.PutDatastore(ctx, f.store.Datastores, d))
+		errs = append(errs, parts.PutDatastore(ctx, f.store.Datastores, d), controller.SetHeld(ctx, f.store.Datastores, d.Name, nil, ""))
 	}
 	for _, d := range known {
 		if !f.inFile[d.Name] {
@@ -140,48 +143,25 @@ func (f *documents) sweep(ctx context.Context) {
 // remove ends a datastore that has no volumes and no snapshots. One that is being made meanwhile is refused by
 // its agent, which finds no datastore for it.
 func (f *documents) remove(ctx context.Context, d *v1alpha1.Datastore) error {
-	has, err := f.lieOn(ctx, d.Name)
+	has, err := controller.LieOn(ctx, f.store, d.Name)
 	if err != nil {
 		return err
 	}
-	if has == 0 {
+	if len(has) == 0 {
 		err := f.store.Datastores.Delete(ctx, d.Name, string(d.UID))
 		if fault.Is(err, fault.NotFound) {
 			return nil
 		}
 		return err
 	}
-	if d.Spec.Maintenance == v1alpha1.Cordon {
-		return nil
+	if err := controller.SetHeld(ctx, f.store.Datastores, d.Name, has, ", or put the datastore back into the file"); err != nil || d.Spec.Maintenance == v1alpha1.Cordon {
+		return err
 	}
-	klog.FromContext(ctx).Info("A datastore is no longer in the file but has volumes or snapshots: it stays for them and takes no new ones",
-		"datastore", d.Name, "count", has)
 	_, err = store.Change(ctx, f.store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
 		now.Spec.Maintenance = v1alpha1.Cordon
 		return nil
 	})
 	return err
-}
-
-// lieOn counts what is recorded on a datastore.
-func (f *documents) lieOn(ctx context.Context, name string) (int, error) {
-	volumes, err := f.store.Volumes.List(ctx)
-	if err != nil {
-		return 0, err
-	}
-	snapshots, err := f.store.Snapshots.List(ctx)
-	has := 0
-	for _, v := range volumes {
-		if v.Spec.Datastore == name {
-			has++
-		}
-	}
-	for _, s := range snapshots {
-		if s.Spec.Datastore == name {
-			has++
-		}
-	}
-	return has, err
 }
 
 // watch reloads the file whenever it changes, until ctx ends. The folder is watched, not the file: tools
@@ -207,6 +187,10 @@ func (f *documents) watch(ctx context.Context) error {
 		case err := <-w.Errors:
 			klog.FromContext(ctx).Error(err, "Watching the datastores' file missed something; it is looked at again", "file", f.path)
 		case <-w.Events:
+		case <-f.again:
+			f.reload(ctx)
+			f.sweep(ctx)
+			continue
 		case <-sweep.C:
 			f.sweep(ctx)
 			continue

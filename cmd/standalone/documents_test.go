@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
@@ -65,6 +66,19 @@ func (r *fileRig) names(t *testing.T) string {
 		names = append(names, d.Name+string(d.Spec.Maintenance))
 	}
 	return strings.Join(names, " ")
+}
+
+// held is what a datastore's status says that it stays for.
+func (r *fileRig) held(t *testing.T, name string) string {
+	t.Helper()
+	d, err := r.store.Datastores.Get(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionHeld); held != nil {
+		return held.Message
+	}
+	return ""
 }
 
 func doc(name string, more ...string) string {
@@ -163,8 +177,14 @@ func TestADatastoreThatIsGoneFromTheFile(t *testing.T) {
 	if got := r.names(t); got != "bCordon c" {
 		t.Errorf("datastores %q: one with volumes stays, cordoned", got)
 	}
+	if got := r.held(t, "b"); !strings.Contains(got, "volume v;") {
+		t.Errorf("it says that it stays for %q", got)
+	}
 	r.write(t, doc("b")+doc("c"))
 	r.reload(t.Context())
+	if got := r.held(t, "b"); got != "" {
+		t.Errorf("back in the file it says %q", got)
+	}
 	if got := r.names(t); got != "b c" {
 		t.Errorf("datastores %q: it is back as the file says", got)
 	}

@@ -5,7 +5,10 @@ package standalone
 import (
 	"context"
 	"errors"
+	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,10 +47,15 @@ func Run(ctx context.Context, o Options) error {
 	if err := errors.Join(o.Validate(), o.absolute()); err != nil {
 		return err
 	}
+	// From the beginning: one that isn't listened to ends the process.
+	refresh := make(chan os.Signal, 1)
+	signal.Notify(refresh, syscall.SIGHUP)
+	defer signal.Stop(refresh)
 	s, err := open(ctx, o)
 	if err != nil {
 		return err
 	}
+	s.refreshing = refresh
 	err = s.run(ctx)
 	return errors.Join(err, s.close(context.WithoutCancel(ctx)))
 }
@@ -64,6 +72,8 @@ type service struct {
 	metrics    *metrics
 	documents  *documents
 	rest       rest
+	// refreshing tells that the administrator wants everything looked at anew.
+	refreshing <-chan os.Signal
 }
 
 // open reads the state and wires the parts; nothing works yet.
@@ -86,7 +96,8 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 	if err != nil {
 		return err
 	}
-	tools.MountDir, tools.StateDir = o.MountDir, filepath.Join(o.StateDir, "pools")
+	// Drivers of two clusters on one host keep out of each other's mounts.
+	tools.MountDir, tools.StateDir = filepath.Join(o.MountDir, s.db.ClusterID()), filepath.Join(o.StateDir, "pools")
 	s.set = datastore.NewSet(datastore.SetConfig{
 		Types: parts.Types(), Host: o.Host, MachineID: m.ID, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
 		Tools: tools,
@@ -110,7 +121,7 @@ func (s *service) wire(ctx context.Context, m parts.Machine) error {
 		ClusterID: s.db.ClusterID(), Store: s.store, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
 		Wake: s.agent.Wake,
 	})
-	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid}
+	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid, again: make(chan struct{}, 1)}
 	return nil
 }
 
@@ -146,6 +157,7 @@ func (s *service) run(ctx context.Context) error {
 	}
 	group.Go(func() error { return s.controller.Run(ctx) })
 	group.Go(func() error { return s.documents.watch(ctx) })
+	group.Go(func() error { return s.refresh(ctx) })
 	group.Go(func() error { return s.rest.run(ctx) })
 	group.Go(func() error {
 		klog.FromContext(ctx).Info("Serving", "endpoint", s.options.Endpoint, "host", s.options.Host,
@@ -156,6 +168,24 @@ func (s *service) run(ctx context.Context) error {
 		}).Serve(ctx, l, grace)
 	})
 	return group.Wait()
+}
+
+// refresh reads the datastores anew, measures all pools and compares what lies on them with the records, whenever it is asked
+// for, until ctx ends.
+func (s *service) refresh(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.refreshing:
+		}
+		klog.FromContext(ctx).Info("Looking at the datastores anew")
+		select {
+		case s.documents.again <- struct{}{}:
+		default: // it will be done
+		}
+		s.agent.Refresh()
+	}
 }
 
 func (s *service) start(ctx context.Context) error {

@@ -4,6 +4,9 @@ package status
 
 import (
 	"context"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
@@ -64,10 +67,14 @@ func Make(ctx context.Context, s *store.Store, overview []controller.Summary, po
 		if err != nil {
 			return r, err
 		}
+		findings := pools[o.Name].Findings
+		if held := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionHeld); held != nil {
+			findings = append(slices.Clone(findings), v1alpha1.Finding{Reason: v1alpha1.ConditionHeld, Message: held.Message})
+		}
 		r.Datastores = append(r.Datastores, Datastore{
 			Name: o.Name, Type: d.Spec.Type, Health: o.Status.Health, Total: o.Status.Total.Value(), Used: o.Status.Used.Value(),
 			Available: o.Status.Available.Value(), Provisioned: o.Status.Provisioned.Value(), Volumes: o.Status.Volumes,
-			Findings: pools[o.Name].Findings, Orphans: pools[o.Name].Orphans,
+			Findings: findings, Orphans: pools[o.Name].Orphans,
 		})
 	}
 	volumes, err := s.Volumes.List(ctx)

@@ -22,6 +22,14 @@ const (
 // status and in the records; nothing is ever deleted for it.
 func (a *Agent) AuditSoon(name string) { a.queue.Add(name+auditGroup, auditPrefix+name) }
 
+// Refresh measures all pools soon, and compares what lies on them with the records.
+func (a *Agent) Refresh() {
+	for name := range a.config.Set.Statuses() {
+		a.config.Set.Kick(name)
+		a.AuditSoon(name)
+	}
+}
+
 // auditAll audits every datastore now and then until ctx ends, beside those whose record changes.
 func (a *Agent) auditAll(ctx context.Context) error {
 	if a.config.AuditEvery <= 0 {

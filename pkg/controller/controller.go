@@ -26,6 +26,9 @@ type Config struct {
 	// Wake has a worker in this process try failed work on a volume or snapshot again now, by its key
 	// (datastore.Volume.Key), rather than after its back-off. It may be nil.
 	Wake func(key string)
+	// HoldDatastores keeps a datastore whose record is deleted, as anybody may do in Kubernetes, until nothing is recorded on
+	// it any more.
+	HoldDatastores bool
 	// Hook stands in the context of the controller's own loops; nil in the shipped binary.
 	Hook step.Hook
 }

@@ -167,6 +167,8 @@ func (c candidate) answers() error {
 // open says whether a pool takes anything new.
 func (c candidate) open() error {
 	switch {
+	case c.datastore.DeletionTimestamp != nil:
+		return fault.New(fault.Exhausted, "it was removed, and stays only for what lies on it")
 	case c.datastore.Spec.Maintenance == v1alpha1.Cordon:
 		return fault.New(fault.Exhausted, "it is cordoned (spec.maintenance)")
 	case c.pool.Health == v1alpha1.Critical:

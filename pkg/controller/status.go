@@ -38,6 +38,11 @@ func (c *Controller) watchStatus(ctx context.Context) error {
 }
 
 func (c *Controller) updateStatus(ctx context.Context) error {
+	if c.config.HoldDatastores {
+		if err := c.holdDatastores(ctx); err != nil {
+			return err
+		}
+	}
 	all, err := c.Overview(ctx)
 	if err != nil {
 		return err

@@ -1,11 +1,13 @@
 package conformance
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -167,6 +169,28 @@ func TestAnInactiveDatastoreIsLetGo(t *testing.T) {
 		for _, v := range append(early, v) {
 			must(t, harness.Retry(ctx, v.Delete))
 		}
+	})
+}
+
+// SIGHUP has what nobody told the driver of looked at at once, not with the next audit.
+func TestARefreshIsToBeHadOnDemand(t *testing.T) {
+	onADirectory(t, func(t *testing.T, s rows.Storage) {
+		b := bench{Driver: harness.StartDriver(t, harness.Options{Datastores: []harness.Datastore{s.Datastore(pool)}, Metrics: true}), Storage: s}
+		serving(t, b.Driver, pool)
+		s.Foreign(t)
+		must(t, unix.Kill(b.PID(), unix.SIGHUP))
+		must(t, harness.Eventually(t.Context(), settleLimit, func() error {
+			families, err := b.Metrics(t.Context())
+			unclear := 0.0
+			for _, m := range families["datastore_csi_orphans"].GetMetric() {
+				unclear += m.GetGauge().GetValue()
+			}
+			if err == nil && unclear == 0 {
+				err = errors.New("nothing is found")
+			}
+			return err
+		}))
+		serving(t, b.Driver, pool)
 	})
 }
 

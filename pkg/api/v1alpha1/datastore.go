@@ -291,8 +291,16 @@ type DatastoreSummary struct {
 	Hosts int32 `json:"hosts"`
 }
 
-// ConditionReady is true where every pool of the datastore serves.
-const ConditionReady = "Ready"
+const (
+	// ConditionReady is true where every pool of the datastore serves.
+	ConditionReady = "Ready"
+	// ConditionHeld is true where the datastore was to be removed and stays for the volumes and snapshots on it, which
+	// its message names.
+	ConditionHeld = "Held"
+)
+
+// ReasonVolumesLeft is the reason of ConditionHeld.
+const ReasonVolumesLeft = "VolumesLeft"
 
 // Health says how a pool is.
 //
