@@ -39,7 +39,7 @@ func root() *cobra.Command {
 	klog.InitFlags(logging)
 	c.PersistentFlags().AddGoFlag(logging.Lookup("v"))
 	c.PersistentFlags().AddGoFlag(logging.Lookup("vmodule"))
-	c.AddCommand(standaloneCommand(), statusCommand(), recoverCommand(), orphansCommand(), versionCommand())
+	c.AddCommand(standaloneCommand(), statusCommand(), recoverCommand(), orphansCommand(), discoverCommand(), versionCommand())
 	return c
 }
 
