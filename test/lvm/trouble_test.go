@@ -97,7 +97,7 @@ func TestGroupsOfOthersAreRefused(t *testing.T) {
 		"another host's system ID": {
 			func() { run(t, "vgchange", "-y", "--systemid", "elsewhere", "vg") },
 			func() {
-				run(t, "vgchange", "-y", "--config", `local{extra_system_ids=["elsewhere"]}`, "--systemid", "", "vg")
+				run(t, "vgchange", "-y", "--config", `global{system_id_source="lvmlocal"} local{system_id="elsewhere"}`, "--systemid", "", "vg")
 			}, fault.Precondition,
 		},
 		"exported":          {func() { run(t, "vgexport", "vg") }, func() { run(t, "vgimport", "vg") }, fault.Precondition},

@@ -45,7 +45,7 @@ func Scan(ctx context.Context, run *command.Runner, devices []string) ([]Seen, e
 		return nil, nil
 	}
 	out, err := program{run}.do(ctx, call{devices: devices, args: []string{
-		"pvs", "--reportformat", "json", "-o", "pv_name,pv_uuid,vg_name,vg_uuid,vg_tags,vg_systemid,vg_lock_type",
+		"pvs", "--foreign", "--shared", "--reportformat", "json", "-o", "pv_name,pv_uuid,vg_name,vg_uuid,vg_tags,vg_systemid,vg_lock_type",
 	}})
 	if err != nil && len(out) == 0 {
 		return nil, fault.Wrap(fault.As(fault.Unavailable, err), "look for", "physical volumes")

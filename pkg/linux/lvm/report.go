@@ -10,10 +10,10 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
 
-// reportArguments ask for all that a VolumeGroup holds, in bytes.
+// reportArguments ask for all that a VolumeGroup holds, in bytes; groups that this host must not use are told of too, so that it can say so.
 func reportArguments() []string {
 	return []string{
-		"fullreport", "--all", "--reportformat", "json", "--units", "b", "--nosuffix",
+		"fullreport", "--all", "--foreign", "--shared", "--reportformat", "json", "--units", "b", "--nosuffix",
 		"--configreport", "vg", "-o", "vg_uuid,vg_name,vg_seqno,vg_attr,vg_extent_size,vg_extent_count,vg_free_count,vg_tags," +
 			"vg_systemid,vg_lock_type,vg_missing_pv_count,vg_mda_free,vg_mda_size",
 		"--configreport", "pv", "-o", "pv_uuid,pv_name,pv_missing,pv_size,pv_allocatable,pv_pe_count,pv_pe_alloc_count",
