@@ -38,17 +38,21 @@ type contents struct {
 	kept bool
 }
 
-// instance tells a disk from another one that gets its device number later.
+// instance tells a disk from another one that gets its device number later, and from itself before it grew.
 type instance struct {
 	major, minor uint32
 	sequence     uint64
+	bytes        int64
 }
 
 func instanceOf(f *os.File) (i instance, err error) {
 	if i.major, i.minor, err = blockdev.NumberOf(f); err != nil {
 		return instance{}, err
 	}
-	i.sequence, err = blockdev.Sequence(f)
+	if i.sequence, err = blockdev.Sequence(f); err != nil {
+		return instance{}, err
+	}
+	i.bytes, err = blockdev.SizeOf(f)
 	return i, err
 }
 
