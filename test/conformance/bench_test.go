@@ -143,17 +143,8 @@ func photograph(t testing.TB, c harness.Camera) harness.Photo {
 // photographAtRest takes a photo once what a driver does behind its answers is done, as far as one can see.
 func photographAtRest(t testing.TB, c harness.Camera) harness.Photo {
 	t.Helper()
-	before, alike := photograph(t, c), 0
-	ticker := time.NewTicker(300 * time.Millisecond)
-	defer ticker.Stop()
-	for alike < 5 {
-		<-ticker.C
-		now := photograph(t, c)
-		if alike++; before.Diff(now) != "" {
-			alike = 0
-		}
-		before = now
-	}
+	before, err := c.AtRest(t.Context())
+	must(t, err)
 	return before
 }
 

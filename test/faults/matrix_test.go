@@ -82,18 +82,18 @@ func kinds() []kind {
 	raw := harness.Claim{Block: true, Bytes: 16 * mib, Parameters: in()}
 	folder := harness.Claim{Bytes: 16 * mib, Parameters: in("format", "subdirectory", "quota", "none")}
 	return []kind{
-		{"ext4", of("ext4"), whole, anyRow, map[string]int{"directory-ext4": 1, "lvm-thin": 4}},
+		{"ext4", of("ext4"), whole, anyRow, map[string]int{"directory-ext4": 1, "lvm-thin": 4, "disk-512": 3}},
 		{"xfs", of("xfs"), whole, anyRow, map[string]int{"directory-xfs": 3, "lvm-thick": 5}},
 		{"btrfs", of("btrfs"), whole, anyRow, map[string]int{"directory-btrfs": 3}},
-		{"raw block", raw, whole, anyRow, map[string]int{"directory-xfs": 3, "lvm-thick": 4}},
+		{"raw block", raw, whole, anyRow, map[string]int{"directory-xfs": 3, "lvm-thick": 4, "disk-512": 3}},
 		{"ext4, thick", of("ext4", "provisioning", "thick"), whole, bothWays, map[string]int{"directory-btrfs": 3}},
 		{"sub-directory", folder, whole, tree, map[string]int{"directory-ext4": 4, "directory-btrfs": 4}},
 		{"copies of ext4", of("ext4"), copied, copies, map[string]int{"directory-ext4": 6, "lvm-thin": 10}},
 		{"copies of xfs", of("xfs"), copied, copies, map[string]int{"directory-xfs": 8}},
 		{"copies of btrfs", of("btrfs"), copied, copies, map[string]int{"directory-btrfs": 8}},
-		{"copies of raw block", raw, copied, copies, map[string]int{"lvm-thick": 10}},
+		{"copies of raw block", raw, copied, copies, map[string]int{"lvm-thick": 10, "disk-512": 6}},
 		{"copies of thick raw block", thick(raw), copied, copiesEitherWay, nil},
-		{"archived", raw, archived, anyRow, map[string]int{"directory-ext4": 4, "lvm-thin": 10}},
+		{"archived", raw, archived, anyRow, map[string]int{"directory-ext4": 4, "lvm-thin": 10, "disk-512": 8}},
 		{"archived sub-directory", folder, archived, tree, nil},
 	}
 }
@@ -176,6 +176,9 @@ func (m *matrix) run(t *testing.T) {
 	}
 	if points < 10 {
 		t.Fatalf("only %d points: %s", points, names)
+	}
+	if _, err := m.camera.AtRest(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	tried, died, missed := m.crashes(t, points)
 	m.sum.add(points, tried, died, missed)

@@ -39,3 +39,27 @@ func (c Camera) Settles(ctx context.Context, before Photo, limit time.Duration) 
 		return nil
 	})
 }
+
+// AtRest waits until the machine looks the same for a while, and returns that look: what was deleted may be wiped still.
+func (c Camera) AtRest(ctx context.Context) (Photo, error) {
+	const looks = 5
+	ticker := time.NewTicker(300 * time.Millisecond)
+	defer ticker.Stop()
+	before, err := c.Take()
+	for alike := 0; err == nil && alike < looks; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		now, taken := c.Take()
+		if err = taken; err != nil {
+			break
+		}
+		if alike++; before.Diff(now) != "" {
+			alike = 0
+		}
+		before = now
+	}
+	return before, err
+}

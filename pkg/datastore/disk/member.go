@@ -99,8 +99,8 @@ func prove(path string, write bool, is instance, want []byte, sector int) (*os.F
 		return nil, fault.As(fault.Unavailable, err)
 	}
 	now, err := instanceOf(f)
-	if err == nil && now != is {
-		err = errStale
+	if err != nil || now != is {
+		err = errStale // also where nothing is behind the device any more
 	}
 	var is0 []byte
 	if err == nil {

@@ -146,8 +146,14 @@ func (p *pool) on(ctx context.Context, v datastore.Volume, write bool, do func(o
 	if err := check(v, p.config.ClusterID); err != nil {
 		return err
 	}
-	for range 2 { // the disk may have come back since, or been read anew
+	for range 2 { // the disk may have been read anew
 		at, _, ok := p.find(v)
+		if !ok && p.lacks(v) { // and it may have come back since
+			if err := p.scan(ctx); err != nil {
+				return err
+			}
+			at, _, ok = p.find(v)
+		}
 		if !ok {
 			break
 		}
@@ -165,6 +171,22 @@ func (p *pool) on(ctx context.Context, v datastore.Volume, write bool, do func(o
 		}
 	}
 	return p.absent(v)
+}
+
+// lacks tells whether a disk is missing that a volume may be on.
+func (p *pool) lacks(v datastore.Volume) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if disk, _, ok := parseLocation(v.Location); ok {
+		m := p.members[disk]
+		return m == nil || !m.present()
+	}
+	for _, m := range p.members {
+		if !m.present() {
+			return true
+		}
+	}
+	return false
 }
 
 // absent is the error of a volume that no disk has which is there.
