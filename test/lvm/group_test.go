@@ -3,6 +3,7 @@ package lvm
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -168,6 +169,26 @@ func TestAChangeByHandIsSeen(t *testing.T) {
 		t.Errorf("after vgrename: %+v", vg)
 	}
 	run(t, "vgrename", "renamed", "vg")
+}
+
+// vgcfgrestore gives the metadata the number behind that of its backup, which the group may have by now.
+func TestMetadataThatIsRestoredIsSeen(t *testing.T) {
+	m := newMachine()
+	g := newGroup(t, m, 1)
+	must(t, g.Create(t.Context(), lvm.NewVolume{Name: "kept", Bytes: mib}))
+	view(t, g)
+	backup := filepath.Join(t.TempDir(), "backup")
+	run(t, "vgcfgbackup", "-f", backup, "vg")
+	must(t, g.Remove(t.Context(), lvm.Removal{}, "kept"))
+	removed := view(t, g)
+	if _, there := removed.LVs["kept"]; there {
+		t.Fatal("it was not removed")
+	}
+	run(t, "vgcfgrestore", "-y", "-f", backup, "vg")
+	restored := view(t, g)
+	if _, there := restored.LVs["kept"]; !there || restored.Epoch == removed.Epoch {
+		t.Errorf("number %d, was %d; epoch %d, was %d; it is not seen", restored.Seqno, removed.Seqno, restored.Epoch, removed.Epoch)
+	}
 }
 
 func TestWhatIsRefused(t *testing.T) {

@@ -3,7 +3,7 @@
 // # Reads
 //
 // One call of `lvm fullreport` answers every question about a volume group. Its answer is kept, and is good for as long as
-// the sequence number in the group's metadata is the same: Stamp reads it from the physical volumes themselves, in some
+// the sequence number and the checksum of the group's metadata are the same: Stamp reads them from the physical volumes themselves, in some
 // microseconds and without a process, so that a change by hand is seen by the next call. After a change of its own a Group
 // knows what the answer would be; where the sequence number has risen by more than that change accounts for, somebody else
 // was there as well, and the answer is asked for anew. What changes without the metadata (what is active, how full a thin pool is)

@@ -27,11 +27,11 @@ type Group struct {
 	devices func(context.Context) ([]string, error)
 	// turn is taken by who calls lvm.
 	turn chan struct{}
-	// known is the last report, carried on by the group's own changes; nil where it must be asked for. expected is the sequence number
-	// that the group has if nobody else has changed it since, and epoch counts how often somebody had. Whoever has the turn may use them.
-	known    *VolumeGroup
-	expected int64
-	epoch    int64
+	// known is the last report, carried on by the group's own changes; nil where it must be asked for. version is that of the metadata it is
+	// of, and epoch counts how often that was not what the group's own changes made of it. Whoever has the turn may use them.
+	known   *VolumeGroup
+	version Version
+	epoch   int64
 }
 
 // NewGroup returns a group. It is not looked at yet.
@@ -106,11 +106,10 @@ func (g *Group) view(ctx context.Context) (*VolumeGroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.known != nil {
-		n, err := Stamp(ctx, g.run, devices)
-		if err == nil && n == g.known.Seqno {
-			return g.known, nil
-		}
+	// Looked at before the report: what is changed in between is seen by the next look.
+	version, unread := Stamp(ctx, g.run, devices)
+	if g.known != nil && unread == nil && version == g.version {
+		return g.known, nil
 	}
 	g.known = nil
 	out, err := g.do(ctx, call{devices: devices, args: reportArguments()})
@@ -122,11 +121,14 @@ func (g *Group) view(ctx context.Context) (*VolumeGroup, error) {
 	if parsed != nil {
 		return nil, fault.Wrap(fault.As(fault.Unavailable, errors.Join(parsed, err)), "look at volume group", g.uuid)
 	}
-	if vg.Seqno != g.expected {
+	if unread != nil || version.Seqno != vg.Seqno {
+		version = Version{Seqno: vg.Seqno}
+	}
+	if version != g.version {
 		g.epoch++
 	}
 	vg.Epoch = g.epoch
-	g.known, g.expected = vg, vg.Seqno
+	g.known, g.version = vg, version
 	return vg, nil
 }
 
@@ -168,13 +170,15 @@ func (g *Group) alter(ctx context.Context, plan func(*VolumeGroup) (change, erro
 	if err != nil {
 		return g.explain(ctx, c, err)
 	}
-	g.expected = vg.Seqno + c.rises
-	if c.apply == nil {
+	version, err := Stamp(ctx, g.run, devices)
+	if err != nil || version.Seqno != vg.Seqno+c.rises {
+		g.version = Version{} // somebody else was there, for all that is known
 		return nil
 	}
-	if n, err := Stamp(ctx, g.run, devices); err == nil && n == g.expected {
+	g.version = version
+	if c.apply != nil {
 		next := vg.clone()
-		next.Seqno = n
+		next.Seqno = version.Seqno
 		c.apply(next)
 		g.known = next
 	}

@@ -178,9 +178,11 @@ func reader(b []byte) func(offset, size int64) ([]byte, error) {
 
 const metadata = "vg {\nid = \"VhijYc\"\nseqno = 4711\nformat = \"lvm2\"\n"
 
-func TestTheSequenceNumberIsReadFromTheDisk(t *testing.T) {
-	if n, err := readSeqno(reader(disk(metadata))); n != 4711 || err != nil {
-		t.Errorf("%d, %v", n, err)
+func TestTheVersionIsReadFromTheDisk(t *testing.T) {
+	b := disk(metadata)
+	binary.LittleEndian.PutUint32(b[4<<10+mdaTextAt+mdaSumAt:], 0xfeed)
+	if v, err := readVersion(reader(b)); v != (Version{4711, 0xfeed}) || err != nil {
+		t.Errorf("%+v, %v", v, err)
 	}
 	for name, spoil := range map[string]func(b []byte){
 		"no label":               func(b []byte) { b[sector] = 'X' },
@@ -195,8 +197,8 @@ func TestTheSequenceNumberIsReadFromTheDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := disk(metadata)
 			spoil(b)
-			if n, err := readSeqno(reader(b)); err == nil {
-				t.Errorf("read %d", n)
+			if v, err := readVersion(reader(b)); err == nil {
+				t.Errorf("read %+v", v)
 			}
 		})
 	}
@@ -205,8 +207,8 @@ func TestTheSequenceNumberIsReadFromTheDisk(t *testing.T) {
 func FuzzStamp(f *testing.F) {
 	f.Add(disk(metadata))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if n, err := readSeqno(reader(b)); err == nil && n < 0 {
-			t.Errorf("%d", n)
+		if v, err := readVersion(reader(b)); err == nil && v.Seqno < 0 {
+			t.Errorf("%+v", v)
 		}
 	})
 }

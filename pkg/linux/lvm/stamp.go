@@ -2,6 +2,7 @@ package lvm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -30,37 +31,52 @@ const (
 	mdaMagicAt  = 4
 	mdaSizeAt   = 32
 	mdaTextAt   = 40 // offset, size, checksum and flags of the metadata
+	mdaSumAt    = 16 // of the checksum, in that
 	mdaIgnored  = 1
 	seqnoWithin = 4096 // of the beginning of the metadata
 )
 
-// Stamp returns the sequence number in the metadata of a group, read from its physical volumes: the highest that one of
-// them says. It opens each for reading and starts no process. Where none can be read it is fault.Unavailable.
-func Stamp(ctx context.Context, run *command.Runner, devices []string) (int64, error) {
+// Version tells one state of a group's metadata from every other.
+type Version struct {
+	// Seqno rises with each change. What vgcfgrestore(8) writes may bear a number that was there before.
+	Seqno int64
+	// Sum is the checksum of the metadata.
+	Sum uint32
+}
+
+func (v Version) compare(o Version) int {
+	return cmp.Or(cmp.Compare(v.Seqno, o.Seqno), cmp.Compare(v.Sum, o.Sum))
+}
+
+// Stamp returns the version of a group's metadata, read from its physical volumes: the highest that one of them has.
+// It opens each for reading and starts no process. Where none can be read it is fault.Unavailable.
+func Stamp(ctx context.Context, run *command.Runner, devices []string) (Version, error) {
 	var errs []error
-	highest := int64(-1)
+	highest := Version{Seqno: -1}
 	for _, d := range devices {
-		n, err := command.Await(ctx, run, "read "+d, func(context.Context) (int64, error) { return stampOf(d) })
+		v, err := command.Await(ctx, run, "read "+d, func(context.Context) (Version, error) { return stampOf(d) })
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		highest = max(highest, n)
+		if v.compare(highest) > 0 {
+			highest = v
+		}
 	}
-	if highest < 0 {
-		return 0, fault.New(fault.Unavailable, "no physical volume tells the state of its volume group: %w", errors.Join(errs...))
+	if highest.Seqno < 0 {
+		return Version{}, fault.New(fault.Unavailable, "no physical volume tells the state of its volume group: %w", errors.Join(errs...))
 	}
 	return highest, nil
 }
 
-// stampOf reads the sequence number on one physical volume, past the page cache: another host may have written it.
-func stampOf(path string) (int64, error) {
+// stampOf reads the version on one physical volume, past the page cache: another host may have written it.
+func stampOf(path string) (Version, error) {
 	f, err := blockdev.Open(path, blockdev.Mode{Direct: true})
 	if err != nil {
-		return 0, err
+		return Version{}, err
 	}
 	defer f.Close() //nolint:errcheck // it is only read
-	n, err := readSeqno(func(offset, size int64) ([]byte, error) { return readDirect(f, offset, size) })
+	n, err := readVersion(func(offset, size int64) ([]byte, error) { return readDirect(f, offset, size) })
 	return n, fault.Wrap(err, "read the LVM metadata on", path)
 }
 
@@ -78,35 +94,36 @@ func readDirect(f *os.File, offset, size int64) ([]byte, error) {
 	return buffer[offset-from : offset-from+size], nil
 }
 
-// readSeqno finds the sequence number by way of label, header and metadata area.
-func readSeqno(read func(offset, size int64) ([]byte, error)) (int64, error) {
+// readVersion finds the version by way of label, header and metadata area.
+func readVersion(read func(offset, size int64) ([]byte, error)) (Version, error) {
 	head, err := read(0, labelSectors*sector)
 	if err != nil {
-		return 0, err
+		return Version{}, err
 	}
 	areas, err := metadataAreas(head)
 	if err != nil {
-		return 0, err
+		return Version{}, err
 	}
 	for _, a := range areas {
 		header, err := read(a, sector)
 		if err != nil {
-			return 0, err
+			return Version{}, err
 		}
 		at, size, err := textPlace(header)
 		if err != nil {
-			return 0, err
+			return Version{}, err
 		}
 		if size == 0 {
 			continue // ignored, or of no group yet
 		}
 		text, err := read(a+at, min(size, seqnoWithin))
 		if err != nil {
-			return 0, err
+			return Version{}, err
 		}
-		return parseSeqno(text)
+		n, err := parseSeqno(text)
+		return Version{n, binary.LittleEndian.Uint32(header[mdaTextAt+mdaSumAt:])}, err
 	}
-	return 0, fault.New(fault.NotFound, "it holds no metadata of a volume group")
+	return Version{}, fault.New(fault.NotFound, "it holds no metadata of a volume group")
 }
 
 // metadataAreas returns the offsets of the metadata areas.
