@@ -71,7 +71,7 @@ test: ## All that CI runs, every part, with a summary
 
 test-unit: $(TOOLS)/gotestsum ## Packages, with the race detector, on real file systems and loop devices
 	@hack/deps.sh fs race
-	@$(gotest) unit -race -timeout 30m $(TESTFLAGS) $(PKG)
+	@$(gotest) unit -race -timeout 60m $(TESTFLAGS) $(PKG)
 
 sanity: $(TOOLS)/gotestsum ## csi-sanity, in-process and against the binary
 	@hack/deps.sh fs
@@ -97,7 +97,7 @@ faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file sy
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -count 1 -timeout 20m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|kube|cluster)(/|$$)')
+	@$(gotest) testbed -count 1 -timeout 60m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|kube|cluster)(/|$$)')
 
 test-kube: $(TOOLS)/gotestsum ## The store in the Kubernetes API and the CRDs, on a real API server (cold, it first builds that)
 	@hack/deps.sh cluster race
