@@ -5,9 +5,9 @@ package standalone
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -15,31 +15,19 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
+	"github.com/datastore-csi/datastore-csi/cmd/hostside"
+	"github.com/datastore-csi/datastore-csi/cmd/measure"
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
-	"github.com/datastore-csi/datastore-csi/pkg/agent"
+	"github.com/datastore-csi/datastore-csi/cmd/status"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
-	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/driver"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
-	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/socket"
-	"github.com/datastore-csi/datastore-csi/pkg/stage"
 	"github.com/datastore-csi/datastore-csi/pkg/store"
 	"github.com/datastore-csi/datastore-csi/pkg/store/embedded"
 )
 
-const (
-	// measureEvery is how often a pool is measured that nobody changes through the driver.
-	measureEvery = 10 * time.Second
-	// auditEvery is how often what lies on a pool is compared with the records.
-	auditEvery = 10 * time.Minute
-	// patience is how long a pool may take to answer before it counts as one that does not.
-	patience = 5 * time.Second
-	// workers a datastore: mkfs keeps a core busy for a moment, everything else waits for the disk.
-	workers = 8
-	// grace is how long running calls may take when the driver ends.
-	grace = 10 * time.Second
-)
+// grace is how long running calls may take when the driver ends.
+const grace = 10 * time.Second
 
 // Run runs the driver until ctx ends. What is staged and published stays so. Errors are about the whole
 // driver; a datastore that cannot be served is none.
@@ -65,13 +53,10 @@ type service struct {
 	options    Options
 	db         *embedded.DB
 	store      *store.Store
-	set        *datastore.Set
-	agent      *agent.Agent
+	host       *hostside.Side
 	controller *controller.Controller
-	stager     *stage.Stager
-	metrics    *metrics
+	metrics    *measure.Metrics
 	documents  *documents
-	rest       rest
 	// refreshing tells that the administrator wants everything looked at anew.
 	refreshing <-chan os.Signal
 }
@@ -82,7 +67,7 @@ func open(ctx context.Context, o Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{options: o, db: state.DB, store: state.Store(), metrics: newMetrics()}
+	s := &service{options: o, db: state.DB, store: state.Store(), metrics: measure.New()}
 	if err := s.wire(ctx, state.Machine); err != nil {
 		return nil, errors.Join(err, state.Close())
 	}
@@ -91,37 +76,19 @@ func open(ctx context.Context, o Options) (*service, error) {
 
 func (s *service) wire(ctx context.Context, m parts.Machine) error {
 	o := s.options
-	run := command.New(command.Config{Observe: s.metrics.command})
-	tools, err := parts.Tools(run)
-	if err != nil {
-		return err
-	}
-	// Drivers of two clusters on one host keep out of each other's mounts.
-	tools.MountDir, tools.StateDir = filepath.Join(o.MountDir, s.db.ClusterID()), filepath.Join(o.StateDir, "pools")
-	s.set = datastore.NewSet(datastore.SetConfig{
-		Types: parts.Types(), Host: o.Host, MachineID: m.ID, ClusterID: s.db.ClusterID(), Interval: measureEvery, Patience: patience,
-		Tools: tools,
-	})
-	s.stager, err = stage.New(ctx, stage.Config{
-		Host: o.Host, BootID: m.BootID, Volumes: s.store.Volumes, Set: s.set, Mounter: mount.New(mount.Config{}),
-		Command: run, Dir: filepath.Join(o.StateDir, "stage"), Hook: o.Hook,
+	var err error
+	s.host, err = hostside.New(ctx, hostside.Config{
+		Host: o.Host, ClusterID: s.db.ClusterID(), Version: o.Version, Machine: m, StateDir: o.StateDir, MountDir: o.MountDir,
+		Store: s.store, Metrics: s.metrics, Hook: o.Hook,
 	})
 	if err != nil {
 		return err
 	}
-	s.agent = agent.New(agent.Config{
-		Host: o.Host, MachineID: m.ID, BootID: m.BootID, Version: o.Version, Store: s.store, Set: s.set, Workers: workers,
-		AuditEvery: auditEvery, Quiesce: s.stager.Quiesce, Now: time.Now, Hook: o.Hook,
-		Observe: func(operation, result string, took time.Duration) {
-			s.rest.note()
-			s.metrics.work(operation, result, took)
-		},
-	})
 	s.controller = controller.New(controller.Config{
 		ClusterID: s.db.ClusterID(), Store: s.store, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString, Hook: o.Hook,
-		Wake: s.agent.Wake,
+		Wake: s.host.Agent.Wake,
 	})
-	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.documentsValid, again: make(chan struct{}, 1)}
+	s.documents = &documents{path: o.Datastores, store: s.store, valid: s.metrics.DocumentsValid, again: make(chan struct{}, 1)}
 	return nil
 }
 
@@ -139,14 +106,8 @@ func (s *service) run(ctx context.Context) error {
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	err = s.start(ctx)
-	// What is staged is claimed before the agent comes to work on it.
-	var reconcile func(context.Context) error
 	if err == nil {
-		reconcile, err = s.stager.Claim(ctx)
-	}
-	if err == nil {
-		group.Go(func() error { return s.agent.Run(ctx) })
-		err = patiently(ctx, reconcile)
+		err = s.host.Run(ctx, group)
 	}
 	if err == nil {
 		err = s.serveMetrics(ctx, group)
@@ -158,13 +119,12 @@ func (s *service) run(ctx context.Context) error {
 	group.Go(func() error { return s.controller.Run(ctx) })
 	group.Go(func() error { return s.documents.watch(ctx) })
 	group.Go(func() error { return s.refresh(ctx) })
-	group.Go(func() error { return s.rest.run(ctx) })
 	group.Go(func() error {
 		klog.FromContext(ctx).Info("Serving", "endpoint", s.options.Endpoint, "host", s.options.Host,
 			"cluster", s.db.ClusterID(), "version", s.options.Version)
 		return driver.New(driver.Config{
-			Version: s.options.Version, Types: parts.Types(), Controller: s.controller, Stager: s.stager, Host: s.options.Host,
-			MaxVolumes: s.options.MaxVolumesPerNode, Observe: s.metrics.rpc, Hook: s.options.Hook,
+			Version: s.options.Version, Types: parts.Types(), Controller: s.controller, Stager: s.host.Stager, Host: s.options.Host,
+			MaxVolumes: s.options.MaxVolumesPerNode, Observe: s.metrics.RPC, Hook: s.options.Hook,
 		}).Serve(ctx, l, grace)
 	})
 	return group.Wait()
@@ -184,7 +144,7 @@ func (s *service) refresh(ctx context.Context) error {
 		case s.documents.again <- struct{}{}:
 		default: // it will be done
 		}
-		s.agent.Refresh()
+		s.host.Agent.Refresh()
 	}
 }
 
@@ -192,24 +152,32 @@ func (s *service) start(ctx context.Context) error {
 	if err := s.documents.start(ctx); err != nil {
 		return err
 	}
-	if err := s.agent.Start(ctx); err != nil {
+	if err := s.host.Agent.Start(ctx); err != nil {
 		return err
 	}
 	return s.controller.Start(ctx)
 }
 
-// patiently gives staged volumes their first look, no longer than the patience for one pool.
-func patiently(ctx context.Context, reconcile func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return reconcile(ctx)
-}
-
 func (s *service) close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	s.stager.ThawAll()
-	s.set.Close(ctx)
-	// The folder of stage records stays open: a call that hangs in the kernel may still come to use it.
+	s.host.Close(ctx)
 	return s.db.Close()
+}
+
+// serveMetrics serves the metrics and the status until ctx ends, if they are wanted.
+func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error {
+	s.metrics.Datastores(s.controller)
+	return s.metrics.Serve(ctx, group, s.options.MetricsAddress, map[string]http.Handler{status.Path: status.Handler(s.report)})
+}
+
+// report is what the driver says of itself to the administrator.
+func (s *service) report(ctx context.Context) (status.Report, error) {
+	overview, err := s.controller.Overview(ctx)
+	if err != nil {
+		return status.Report{}, err
+	}
+	r, err := status.Make(ctx, s.store, overview, s.host.Set.Statuses())
+	r.Version, r.Host, r.ClusterID = s.options.Version, s.options.Host, s.db.ClusterID()
+	return r, err
 }

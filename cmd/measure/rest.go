@@ -1,4 +1,4 @@
-package standalone
+package measure
 
 import (
 	"context"
@@ -10,18 +10,18 @@ import (
 // restAfter is how long no volume may have been worked on before memory is given back.
 const restAfter = 5 * time.Second
 
-// rest gives the kernel back what work on volumes took of memory once there is none: the runtime itself does so in minutes,
+// Rest gives the kernel back what work on volumes took of memory once there is none: the runtime itself does so in minutes,
 // and a driver does nothing for most of its life.
-type rest struct {
+type Rest struct {
 	worked atomic.Bool
 	paid   bool // since the last work; only run uses it
 }
 
-// note tells that there was work. It may be called concurrently.
-func (r *rest) note() { r.worked.Store(true) }
+// Note tells that there was work. It may be called concurrently.
+func (r *Rest) Note() { r.worked.Store(true) }
 
-// run gives memory back each time that work has ended, and once after the start, until ctx ends.
-func (r *rest) run(ctx context.Context) error {
+// Run gives memory back each time that work has ended, and once after the start, until ctx ends.
+func (r *Rest) Run(ctx context.Context) error {
 	tick := time.NewTicker(restAfter)
 	defer tick.Stop()
 	for {
@@ -37,7 +37,7 @@ func (r *rest) run(ctx context.Context) error {
 }
 
 // due tells whether there was no work since it was last asked, but some before that.
-func (r *rest) due() bool {
+func (r *Rest) due() bool {
 	if r.worked.Swap(false) {
 		r.paid = false
 		return false

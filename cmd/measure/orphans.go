@@ -1,4 +1,4 @@
-package standalone
+package measure
 
 import (
 	"github.com/prometheus/client_golang/prometheus"

@@ -1,9 +1,9 @@
-package standalone
+package measure
 
 import "testing"
 
 func TestMemoryIsGivenBackOnceAfterWorkHasEnded(t *testing.T) {
-	var r rest
+	var r Rest
 	for n, row := range []struct{ work, want bool }{
 		{false, true}, // what starting took
 		{false, false},
@@ -13,7 +13,7 @@ func TestMemoryIsGivenBackOnceAfterWorkHasEnded(t *testing.T) {
 		{false, false},
 	} {
 		if row.work {
-			r.note()
+			r.Note()
 		}
 		if got := r.due(); got != row.want {
 			t.Errorf("at %d: got %t, want %t", n, got, row.want)

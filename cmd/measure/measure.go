@@ -1,4 +1,5 @@
-package standalone
+// Package measure holds the metrics of the driver's roles, and what keeps their memory small.
+package measure
 
 import (
 	"context"
@@ -6,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,7 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/klog/v2"
 
-	"github.com/datastore-csi/datastore-csi/cmd/status"
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
 )
 
@@ -27,21 +29,24 @@ const (
 // buckets in seconds: from a read of a record to the patience of a caller.
 var buckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
 
-// metrics are the driver's, in a registry of their own.
-type metrics struct {
+// Metrics are the driver's, in a registry of their own.
+type Metrics struct {
 	registry  *prometheus.Registry
 	rpcs      *prometheus.HistogramVec
 	works     *prometheus.HistogramVec
 	failures  *prometheus.CounterVec
 	commands  *prometheus.HistogramVec
 	documents prometheus.Gauge
+	// file registers the gauge with its first value: only a driver with a file has it.
+	file sync.Once
 }
 
-func newMetrics() *metrics {
+// New returns metrics of which nothing is measured yet.
+func New() *Metrics {
 	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
 	}
-	m := &metrics{
+	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		rpcs:     histogram("rpc_duration_seconds", "CSI calls, by method and the gRPC code that they ended with.", "method", "code"),
 		works:    histogram("agent_work_duration_seconds", "The agent's work on storage, by operation and result.", "operation", "result"),
@@ -53,55 +58,64 @@ func newMetrics() *metrics {
 			Namespace: namespace, Name: "datastores_file_valid", Help: "1 where the datastores' file that was read last is in force, 0 where it is not valid.",
 		}),
 	}
-	m.registry.MustRegister(m.rpcs, m.works, m.failures, m.commands, m.documents,
+	m.registry.MustRegister(m.rpcs, m.works, m.failures, m.commands,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-func (m *metrics) rpc(method, code string, took time.Duration) {
+// RPC counts a call.
+func (m *Metrics) RPC(method, code string, took time.Duration) {
 	m.rpcs.WithLabelValues(method, code).Observe(took.Seconds())
 }
 
-func (m *metrics) work(operation, result string, took time.Duration) {
+// Work counts a piece of the agent's work.
+func (m *Metrics) Work(operation, result string, took time.Duration) {
 	m.works.WithLabelValues(operation, result).Observe(took.Seconds())
 	if result != "ok" {
 		m.failures.WithLabelValues(operation, result).Inc()
 	}
 }
 
-func (m *metrics) command(tool, result string, took time.Duration) {
+// Command counts a tool that was run.
+func (m *Metrics) Command(tool, result string, took time.Duration) {
 	m.commands.WithLabelValues(tool, result).Observe(took.Seconds())
 }
 
-func (m *metrics) documentsValid(valid bool) {
+// DocumentsValid tells whether the datastores' file that was read last is in force.
+func (m *Metrics) DocumentsValid(valid bool) {
+	m.file.Do(func() { m.registry.MustRegister(m.documents) })
 	m.documents.Set(0)
 	if valid {
 		m.documents.Set(1)
 	}
 }
 
-// serveMetrics serves the metrics until ctx ends, if they are wanted.
-func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error {
-	s.metrics.registry.MustRegister(newDatastoreCollector(s.controller), newOrphanCollector(s.set.Statuses), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Namespace: namespace, Name: "agent_queue_length", Help: "Volumes, snapshots and pools that wait for the agent, are worked on, or are tried again later.",
-	}, func() float64 { return float64(s.agent.QueueLength()) }))
-	if s.options.MetricsAddress == "" {
+// Serve serves the metrics, and what else there is by its path, at an address until ctx ends; "" is not at all.
+func (m *Metrics) Serve(ctx context.Context, group *errgroup.Group, address string, more map[string]http.Handler) error {
+	if address == "" {
 		return nil
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.options.MetricsAddress)
-	if err != nil {
-		return fmt.Errorf("--metrics-address %s: %w; give another one", s.options.MetricsAddress, err)
-	}
 	mux := http.NewServeMux()
-	mux.Handle(status.Path, status.Handler(s.report))
-	mux.Handle("/metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout}
+	for path, handler := range more {
+		mux.Handle(path, handler)
+	}
+	mux.Handle("/metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	return Listen(ctx, group, "--metrics-address", address, mux)
+}
+
+// Listen serves HTTP at the address that a flag gives, until ctx ends.
+func Listen(ctx context.Context, group *errgroup.Group, flag, address string, handler http.Handler) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w; give another one", flag, address, err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: headerTimeout}
 	group.Go(func() error {
 		<-ctx.Done()
 		return server.Close()
 	})
 	group.Go(func() error {
-		klog.FromContext(ctx).Info("Serving metrics", "address", l.Addr().String())
+		klog.FromContext(ctx).Info("Serving HTTP", "flag", flag, "address", l.Addr().String())
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
@@ -110,15 +124,16 @@ func (s *service) serveMetrics(ctx context.Context, group *errgroup.Group) error
 	return nil
 }
 
-// report is what the driver says of itself to the administrator.
-func (s *service) report(ctx context.Context) (status.Report, error) {
-	overview, err := s.controller.Overview(ctx)
-	if err != nil {
-		return status.Report{}, err
-	}
-	r, err := status.Make(ctx, s.store, overview, s.set.Statuses())
-	r.Version, r.Host, r.ClusterID = s.options.Version, s.options.Host, s.db.ClusterID()
-	return r, err
+// Datastores has the metrics tell of every datastore as a controller sees it.
+func (m *Metrics) Datastores(c *controller.Controller) {
+	m.registry.MustRegister(newDatastoreCollector(c))
+}
+
+// Agent has the metrics tell of the pools of this host and the work that waits for its agent.
+func (m *Metrics) Agent(pools func() map[string]v1alpha1.PoolStatus, queued func() int) {
+	m.registry.MustRegister(newOrphanCollector(pools), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "agent_queue_length", Help: "Volumes, snapshots and pools that wait for the agent, are worked on, or are tried again later.",
+	}, func() float64 { return float64(queued()) }))
 }
 
 // datastoreCollector reads the datastores' figures when they are asked for.
