@@ -39,7 +39,8 @@ func root() *cobra.Command {
 	klog.InitFlags(logging)
 	c.PersistentFlags().AddGoFlag(logging.Lookup("v"))
 	c.PersistentFlags().AddGoFlag(logging.Lookup("vmodule"))
-	c.AddCommand(standaloneCommand(), statusCommand(), recoverCommand(), orphansCommand(), discoverCommand(), versionCommand())
+	c.AddCommand(standaloneCommand(), controllerCommand(), nodeCommand(), agentCommand(), statusCommand(), recoverCommand(), orphansCommand(),
+		discoverCommand(), versionCommand())
 	return c
 }
 

@@ -91,9 +91,17 @@ func logRemoval(ctx context.Context, name string, err error) {
 	}
 }
 
-// Run keeps the accounts and the datastores' status up to date until ctx ends, and returns an error only
-// where the store fails.
+// Run is Follow and Lead, for a controller that is the only one.
 func (c *Controller) Run(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return c.Follow(ctx) })
+	group.Go(func() error { return c.Lead(ctx) })
+	return group.Wait()
+}
+
+// Follow keeps the accounts up to date until ctx ends, as every controller that serves must, and returns an error only
+// where the store fails.
+func (c *Controller) Follow(ctx context.Context) error {
 	ctx = step.WithHook(ctx, c.config.Hook)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -102,12 +110,17 @@ func (c *Controller) Run(ctx context.Context) error {
 	group.Go(func() error {
 		return store.Each(ctx, c.config.Store.Snapshots, "", func(e store.Event[v1alpha1.DatastoreSnapshot]) { c.accountSnapshot(e.Name, e.Record) })
 	})
-	group.Go(func() error { return c.watchStatus(ctx) })
 	err := group.Wait()
 	if ctx.Err() != nil && fault.Is(err, fault.Unavailable) {
 		return nil
 	}
 	return err
+}
+
+// Lead does until ctx ends what one controller at a time does for the cluster: it keeps the datastores' status up to
+// date.
+func (c *Controller) Lead(ctx context.Context) error {
+	return c.watchStatus(step.WithHook(ctx, c.config.Hook))
 }
 
 func (c *Controller) capabilities(d *v1alpha1.Datastore) (datastore.Capabilities, bool) {

@@ -53,8 +53,9 @@ type Stager interface {
 
 // Config is what a Driver needs.
 type Config struct {
-	Version    string
-	Types      []datastore.Type
+	Version string
+	Types   []datastore.Type
+	// Controller and Stager are served where they are not nil.
 	Controller Controller
 	Stager     Stager
 	// Host is this node's ID.
@@ -79,8 +80,12 @@ func New(c Config) *Driver {
 	d := &Driver{config: c, features: union(c.Types)}
 	d.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(d.observe, recoverPanic, bound, d.hook))
 	csi.RegisterIdentityServer(d.grpc, &identity{driver: d})
-	csi.RegisterControllerServer(d.grpc, &controllerServer{driver: d, inFlight: newInFlight()})
-	csi.RegisterNodeServer(d.grpc, &nodeServer{driver: d})
+	if c.Controller != nil {
+		csi.RegisterControllerServer(d.grpc, &controllerServer{driver: d, inFlight: newInFlight()})
+	}
+	if c.Stager != nil {
+		csi.RegisterNodeServer(d.grpc, &nodeServer{driver: d})
+	}
 	return d
 }
 

@@ -117,3 +117,9 @@ func (l *listener) Close() error {
 	}
 	return err
 }
+
+// Is tells whether a path is a socket.
+func Is(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().Type() == os.ModeSocket
+}
