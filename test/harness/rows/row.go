@@ -159,8 +159,8 @@ func All() []Row {
 		directory{fs: "ext4"},
 		directory{fs: "xfs"},
 		directory{fs: "btrfs"},
-		partition{fs: "xfs"},
 		disk{sector: 512, bytes: poolBytes},
+		partition{fs: "xfs"},
 	}
 }
 
