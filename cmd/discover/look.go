@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -85,18 +86,20 @@ func swaps() map[uint64]bool {
 
 // device tells what a block device is. What is no storage of its own is nothing.
 func (m *machine) device(ctx context.Context, d blockdev.Listed) Found {
-	f := Found{Kind: Disk, Name: nameOf(d.Name), Device: d.Path, Bytes: d.Bytes, of: []v1alpha1.DatastoreType{
+	f := Found{Kind: Disk, Name: nameOf(cmp.Or(d.Mapped, d.Name)), Device: d.Path, Bytes: d.Bytes, of: []v1alpha1.DatastoreType{
 		v1alpha1.TypePartition, v1alpha1.TypeDisk, v1alpha1.TypeLVM,
 	}}
 	switch {
-	case d.Mapped != "", strings.HasPrefix(d.Name, "ram"), strings.HasPrefix(d.Name, "zram"), strings.HasPrefix(d.Name, "sr"):
+	case strings.HasPrefix(d.MappedUUID, "LVM-"), strings.HasPrefix(d.Name, "ram"), strings.HasPrefix(d.Name, "zram"), strings.HasPrefix(d.Name, "sr"):
 		return Found{} // LVM tells of its own; the rest is no storage
 	case d.Disk != "":
 		f.Kind, f.of = Partition, []v1alpha1.DatastoreType{v1alpha1.TypePartition, v1alpha1.TypeLVM}
 	}
 	number := unix.Mkdev(d.Major, d.Minor)
 	f.hidden = strings.HasPrefix(d.Name, "loop")
-	f.Path = m.stable(f.Device, number)
+	if f.Path = f.Device; d.Mapped == "" { // device-mapper's own names stay
+		f.Path = m.stable(f.Device, number)
+	}
 	if id, err := blockdev.Identify(d.Path); err == nil {
 		f.Model, f.Serial = id.Model, id.Serial
 	}

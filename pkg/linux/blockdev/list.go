@@ -16,7 +16,7 @@ import (
 
 // Listed is a block device as sysfs shows it (Documentation/ABI/stable/sysfs-block). It was not opened.
 type Listed struct {
-	// Name is the kernel's, Path the node in /dev of that name.
+	// Name is the kernel's, Path the node in /dev of that name, or of that which device-mapper knows it by.
 	Name, Path   string
 	Major, Minor uint32
 	Bytes        int64
@@ -27,8 +27,9 @@ type Listed struct {
 	ReadOnly, Removable, Rotational bool
 	// Holders are the names of the devices that lie on it: of device-mapper, md, bcache.
 	Holders []string
-	// Mapped is the name that device-mapper knows it by, "" for others; Backing the file behind a loop device.
-	Mapped, Backing string
+	// Mapped is the name that device-mapper knows it by, "" for others, and MappedUUID tells who made it ("LVM-", "mpath-",
+	// "CRYPT-"). Backing is the file behind a loop device.
+	Mapped, MappedUUID, Backing string
 }
 
 // List returns the block devices that have a size, in the order of their names. What vanishes meanwhile is left out.
@@ -99,10 +100,13 @@ func listed(link string) (Listed, error) {
 	if d.Holders, err = names(dir, "holders"); err != nil {
 		return d, err
 	}
-	for attribute, text := range map[string]*string{"dm/name": &d.Mapped, "loop/backing_file": &d.Backing} {
+	for attribute, text := range map[string]*string{"dm/name": &d.Mapped, "dm/uuid": &d.MappedUUID, "loop/backing_file": &d.Backing} {
 		if *text, err = word(dir, attribute); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return d, err
 		}
+	}
+	if d.Mapped != "" {
+		d.Path = "/dev/mapper/" + d.Mapped
 	}
 	return d, nil
 }

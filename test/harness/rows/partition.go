@@ -3,6 +3,7 @@ package rows
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,21 +69,24 @@ func (s *partitionStorage) Mistakes(name string) []Mistake {
 
 func (s *partitionStorage) Can() Can { return directoryCan(s.fs) }
 
-// at is where the file system is mounted, or was last.
-func (s *partitionStorage) at() (string, error) {
+// where is where the file system is mounted, or was last; "" where it never was.
+func (s *partitionStorage) where() (string, error) {
 	all, err := s.Mounted()
-	if err != nil {
-		return "", err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(all) > 0 {
 		s.seen = all[0]
 	}
-	if s.seen == "" && s.Connected() {
+	return s.seen, err
+}
+
+// at is where the file system is mounted, by the administrator where nobody else has mounted it.
+func (s *partitionStorage) at() (string, error) {
+	at, err := s.where()
+	if err == nil && at == "" && s.Connected() {
 		return s.own, s.mountOwn(0, "")
 	}
-	return s.seen, nil
+	return at, err
 }
 
 // mountOwn mounts the file system for the administrator.
@@ -110,9 +114,17 @@ func (s *partitionStorage) view() directoryStorage {
 	return directoryStorage{&harness.Disk{Type: s.fs, Image: s.Image, Path: at}}
 }
 
+// Camera shows what is mounted, wherever that is by then.
 func (s *partitionStorage) Camera() harness.Camera {
-	at := s.view().Path
-	return harness.Camera{Under: []string{at}, Files: []string{at}}
+	return harness.Camera{Views: []harness.View{func(p harness.Photo) error {
+		at, err := s.where()
+		if err != nil || at == "" {
+			return err
+		}
+		found, err := harness.Camera{Under: []string{at}, Files: []string{at}}.Take()
+		maps.Copy(p, found)
+		return err
+	}}}
 }
 
 func (s *partitionStorage) Bytes() int64 { return poolBytes }
@@ -209,8 +221,8 @@ const leaving = 30 * time.Second
 
 func (s *partitionStorage) TakeAway(t testing.TB) (bringBack func()) {
 	t.Helper()
-	if all, err := s.Mounted(); err == nil && len(all) > 0 {
-		s.view() // remembers where
+	if _, err := s.where(); err != nil { // which is remembered
+		t.Fatal(err)
 	}
 	check(t, harness.Eventually(t.Context(), leaving, s.Disconnect))
 	return func() {
