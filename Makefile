@@ -91,7 +91,7 @@ machine: $(TOOLS)/gotestsum ## The same suites in machines of the test bed, on w
 faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file system, every row (long)
 	@hack/deps.sh fs testbed
 	@failed=0; \
-	TEST_CRASH_POINTS=all $(gotest-v) faults -count 1 -timeout 12h $(TESTFLAGS) ./test/faults/... || failed=1; \
+	TEST_CRASH_POINTS=all TEST_ROWS=all $(gotest-v) faults -count 1 -timeout 12h $(TESTFLAGS) ./test/faults/... || failed=1; \
 	TEST_CRASH_POINTS=all TEST_MACHINE=1 $(gotest-v) faults-machine -count 1 -timeout 24h $(TESTFLAGS) $(in-machine) || failed=1; \
 	exit $$failed
 

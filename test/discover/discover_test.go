@@ -10,8 +10,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore"
+	"github.com/datastore-csi/datastore-csi/pkg/datastore/partition"
+	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 	"github.com/datastore-csi/datastore-csi/test/harness"
 	"github.com/datastore-csi/datastore-csi/test/testbed"
 )
@@ -142,6 +150,30 @@ func TestWhatAMachineHas(t *testing.T) {
 	lvm(t, "pvremove", "/dev/ubda", "/dev/ubdb", "/dev/ubdc")
 }
 
+// wantNotFormatted opens a datastore of type partition that may make its file system.
+func wantNotFormatted(t *testing.T, device string) {
+	t.Helper()
+	dir := t.TempDir()
+	_, err := partition.Type().New(t.Context(), datastore.Config{
+		Datastore: &v1alpha1.Datastore{
+			ObjectMeta: metav1.ObjectMeta{Name: "fast"},
+			Spec: v1alpha1.DatastoreSpec{Type: v1alpha1.TypePartition, Partition: &v1alpha1.PartitionSpec{
+				Device: device, FSType: "ext4", Provision: v1alpha1.ProvisionIfEmpty,
+			}},
+		},
+		Claims: &datastore.Claims{}, Tools: datastore.Tools{
+			Command: command.New(command.Config{}), Now: time.Now, NewUUID: uuid.NewString,
+			MountDir: filepath.Join(dir, "mounts"), StateDir: filepath.Join(dir, "state"),
+		},
+	})
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "can't read") || !strings.Contains(err.Error(), device) {
+		t.Errorf("a datastore on a device that can't be read: %v", err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "blkid", "-p", device).CombinedOutput(); err == nil {
+		t.Errorf("it bears %s", out)
+	}
+}
+
 // A device that can't be read is not blank: dm-error lies in the middle, where no superblock is.
 func TestADeviceThatCantBeReadIsNotBlank(t *testing.T) {
 	table := "0 262144 linear /dev/ubdd 0\n262144 131072 error\n393216 131072 linear /dev/ubdd 393216\n" // in sectors
@@ -158,6 +190,7 @@ func TestADeviceThatCantBeReadIsNotBlank(t *testing.T) {
 	if f := of(t, look(t), "disk", "/dev/ubdd"); len(f.Types) > 0 || !strings.Contains(strings.Join(f.Why, ";"), "held by dm-") {
 		t.Errorf("what device-mapper holds: %+v", f)
 	}
+	wantNotFormatted(t, "/dev/mapper/lying")
 	if f := of(t, look(t), "disk", "/dev/mapper/lying"); len(f.Types) > 0 || f.Holds != "unknown" || !strings.Contains(strings.Join(f.Why, ";"), "can't be read") {
 		t.Errorf("what can't be read: %+v", f)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore/partition"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
 func TestABlankDeviceIsFormattedAndMounted(t *testing.T) {
@@ -259,6 +260,38 @@ func TestAWriteProtectedDeviceIsRefused(t *testing.T) {
 		do(t, "blockdev", "--setrw", r.device())
 		holds(t, r.opened(), image("v-1"))
 	})
+}
+
+// A device that takes the place of the one that was looked at is neither formatted nor mounted.
+func TestADeviceThatIsSwappedIsLeftAlone(t *testing.T) {
+	for _, during := range []string{"make xfs on", "mount: read the file system"} {
+		t.Run(during, func(t *testing.T) {
+			r := newRig(t, "xfs")
+			mine, other := r.device(), filepath.Join(t.TempDir(), "other.img")
+			must(t, os.WriteFile(other, nil, 0o600))
+			must(t, os.Truncate(other, diskBytes))
+			do(t, "mkfs.xfs", "-q", other)
+			strange := r.connect(other)
+			r.point(mine)
+			ctx := step.WithHook(t.Context(), func(_, what string) {
+				if strings.Contains(what, during) {
+					r.point(strange)
+				}
+			})
+			_, err := partition.Type().New(ctx, r.config("fast"))
+			wantKind(t, err, fault.Unavailable, "another one than a moment ago")
+			at := t.TempDir()
+			must(t, unix.Mount(strange, at, "xfs", unix.MS_RDONLY, ""))
+			left, err := os.ReadDir(at)
+			must(t, err)
+			must(t, unix.Unmount(at, 0))
+			if len(left) > 0 {
+				t.Errorf("on the other one there is %v", left)
+			}
+			r.point(mine)
+			create(t, r.opened(), image("v-1"))
+		})
+	}
 }
 
 func TestMountOptionsAreOnAList(t *testing.T) {
