@@ -28,6 +28,7 @@ type monitor struct {
 	leaving *retirement
 
 	kick  chan struct{}
+	anew  chan struct{} // the spec has changed: measured at once
 	first chan struct{} // closed after the first measurement
 
 	mu        sync.Mutex
@@ -46,7 +47,7 @@ type monitor struct {
 func newMonitor(s *Set, d *v1alpha1.Datastore, uuid string) *monitor {
 	return &monitor{
 		set: s, name: d.Name, datastore: d, uuid: uuid,
-		kick: make(chan struct{}, 1), first: make(chan struct{}),
+		kick: make(chan struct{}, 1), anew: make(chan struct{}, 1), first: make(chan struct{}),
 		status:  v1alpha1.PoolStatus{UUID: uuid, Health: v1alpha1.Unavailable},
 		volumes: newInUse(),
 		err:     fault.New(fault.Unavailable, "it was not measured yet; try again"),
@@ -57,7 +58,10 @@ func (m *monitor) apply(d *v1alpha1.Datastore) {
 	m.mu.Lock()
 	m.datastore = d
 	m.mu.Unlock()
-	m.wake()
+	select {
+	case m.anew <- struct{}{}:
+	default:
+	}
 }
 
 func (m *monitor) wake() {
@@ -98,7 +102,7 @@ func (m *monitor) run(ctx context.Context) {
 }
 
 // pause waits for the next measurement and tells whether there is one. After it was woken it waits for that long, so
-// that a burst of changes is measured once.
+// that a burst of changes is measured once. A changed spec waits for nothing.
 func (m *monitor) pause(ctx context.Context, settled time.Duration) bool {
 	interval := time.NewTimer(m.set.config.Interval)
 	defer interval.Stop()
@@ -106,6 +110,8 @@ func (m *monitor) pause(ctx context.Context, settled time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	case <-interval.C:
+		return true
+	case <-m.anew:
 		return true
 	case <-m.kick:
 	}
@@ -115,6 +121,8 @@ func (m *monitor) pause(ctx context.Context, settled time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	case <-burst.C:
+		return true
+	case <-m.anew:
 		return true
 	}
 }
@@ -232,6 +240,9 @@ func (m *monitor) open(ctx context.Context, d *v1alpha1.Datastore, uuid string) 
 func (m *monitor) get() (Pool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := inactive(m.datastore); err != nil { // at once, whatever was measured last
+		return nil, err
+	}
 	if err := m.overdue(); err != nil {
 		return nil, err
 	}

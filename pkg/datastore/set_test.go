@@ -224,6 +224,19 @@ func TestAnInactiveDatastoreLetsGoOfWhatIsInUse(t *testing.T) {
 	}
 }
 
+func TestAChangedSpecWaitsForNoMeasurement(t *testing.T) {
+	r := newRig(t, "a")
+	r.Apply(t.Context(), described("a"), "uuid-a")
+	if _, err := r.Pool(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	r.Apply(t.Context(), described("a", func(d *v1alpha1.Datastore) { d.Spec.State = v1alpha1.StateInactive }), "uuid-a")
+	if _, err := r.Pool(t.Context(), "a"); !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "Inactive") {
+		t.Errorf("to use it at once: %v", err)
+	}
+	r.reported(t, "a", "inactive", health(v1alpha1.Unavailable)) // the interval is an hour
+}
+
 func TestADatastoreOfOtherHostsHasNoPool(t *testing.T) {
 	r := newRig(t, "a")
 	r.Apply(t.Context(), described("a"), "")
