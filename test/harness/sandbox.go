@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -129,6 +130,26 @@ func again(attr *syscall.SysProcAttr, env ...string) (int, error) {
 	return 0, err
 }
 
+// forgetOthers takes what other tests have mounted out of this namespace: its copy would keep their devices busy for as
+// long as this sandbox lives.
+func forgetOthers(base string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	within := func(path, folder string) bool { return strings.HasPrefix(path+"/", folder+"/") }
+	for line := range strings.Lines(string(text)) {
+		path := unescape(strings.Fields(line)[4])
+		if path == os.TempDir() || !within(path, os.TempDir()) || within(path, base) || within(base, path) {
+			continue
+		}
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("leave %s to others: %w", path, err)
+		}
+	}
+	return nil
+}
+
 // asInit is the first process of the sandbox: it makes the mounts, runs the tests, and reaps what is
 // orphaned (tools of a driver that was killed).
 func asInit() (int, error) {
@@ -139,7 +160,7 @@ func asInit() (int, error) {
 	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return 1, fmt.Errorf("mount /proc: %w", err)
 	}
-	if err := errors.Join(hideBuild(base), ownLinks()); err != nil {
+	if err := errors.Join(forgetOthers(base), hideBuild(base), ownLinks()); err != nil {
 		return 1, err
 	}
 	self, err := os.Executable()
