@@ -21,7 +21,6 @@ func tiny() amounts {
 	return amounts{
 		rounds: 1, livesAlone: 2, livesTogether: 4, pairs: 2, existing: []int{2, 4}, formatted: []int{2},
 		calls: 2, starts: 1, ioBytes: 4 * mib, ioCalls: 20, ioPairs: 1, copies: 1, diskBytes: 400 * mib,
-		blockTogether: 2, blockExisting: []int{11}, small: true,
 	}
 }
 
