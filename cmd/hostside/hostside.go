@@ -59,8 +59,7 @@ func New(ctx context.Context, c Config) (*Side, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Drivers of two clusters on one host keep out of each other's mounts.
-	tools.MountDir, tools.StateDir = filepath.Join(c.MountDir, c.ClusterID), filepath.Join(c.StateDir, "pools")
+	tools = parts.Folders(tools, c.StateDir, c.MountDir, c.ClusterID)
 	s.Set = datastore.NewSet(datastore.SetConfig{
 		Types: parts.Types(), Host: c.Host, MachineID: c.Machine.ID, ClusterID: c.ClusterID, Interval: measureEvery, Patience: patience,
 		Tools: tools,

@@ -37,7 +37,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	o.API.AddFlags(f, "namespace")
 	f.StringVar(&o.Host, "node-name", "", "this host's name, on a node the Node's (required)")
 	f.StringVar(&o.StateDir, "state-dir", "/var/lib/datastore-csi", "directory for what this host must remember, on a disk of this host")
-	f.StringVar(&o.MountDir, "mount-dir", "/run/datastore-csi/mounts", "directory for the mounts of datastores")
+	f.StringVar(&o.MountDir, "mount-dir", parts.DefaultMountDir, "directory for the mounts of datastores")
 	f.StringVar(&o.HealthAddress, "health-address", "", "HOST:PORT to serve /healthz and /readyz on; not served where it is not given")
 	f.StringVar(&o.MetricsAddress, "metrics-address", "", "HOST:PORT to serve Prometheus metrics on; not served where it is not given")
 }

@@ -71,7 +71,7 @@ func Run(ctx context.Context, o Options) error {
 // look looks at every datastore of the host.
 func look(ctx context.Context, state *parts.State, o Options, documents []*v1alpha1.Datastore) (Report, error) {
 	out := Report{Orphans: []Orphan{}, Unavailable: []Unavailable{}}
-	looker, err := parts.NewLooker(o.StateDir, state.ClusterID())
+	looker, err := parts.NewLooker(o.StateDir, "", state.ClusterID())
 	if err != nil {
 		return out, err
 	}

@@ -31,13 +31,17 @@ type Look struct {
 	Err        error
 }
 
-// NewLooker returns a looker for this machine, as the state directory knows it.
-func NewLooker(stateDir, clusterID string) (*Looker, error) {
+// NewLooker returns a looker for this machine, as the state directory knows it. Without a folder for mounts it can't open more
+// than it may look at.
+func NewLooker(stateDir, mountDir, clusterID string) (*Looker, error) {
 	machine, err := Recall(host.New(host.Config{}), stateDir)
 	if err != nil {
 		return nil, err
 	}
 	tools, err := Tools(command.New(command.Config{}))
+	if mountDir != "" {
+		tools = Folders(tools, stateDir, mountDir, clusterID)
+	}
 	return &Looker{Machine: machine, ClusterID: clusterID, tools: tools}, err
 }
 

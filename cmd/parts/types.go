@@ -1,6 +1,7 @@
 package parts
 
 import (
+	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +20,17 @@ func Types() []datastore.Type {
 	return []datastore.Type{directory.Type(), partition.Type(), disk.Type(), lvm.Type()}
 }
 
-// Tools are this machine's facilities for pools. Those that are opened, and not only looked at, need folders besides.
+// DefaultMountDir is gone with the next boot, as its mounts are, and nobody takes it for the driver's own state.
+const DefaultMountDir = "/run/datastore-csi/mounts"
+
+// Folders gives the tools the folders that pools which are opened, and not only looked at, need. Drivers of two clusters on one
+// host keep out of each other's mounts.
+func Folders(t datastore.Tools, stateDir, mountDir, clusterID string) datastore.Tools {
+	t.MountDir, t.StateDir = filepath.Join(mountDir, clusterID), filepath.Join(stateDir, "pools")
+	return t
+}
+
+// Tools are this machine's facilities for pools. Those that are opened, and not only looked at, need Folders besides.
 func Tools(run *command.Runner) (datastore.Tools, error) {
 	loops, err := loop.New(loop.Config{})
 	return datastore.Tools{Command: run, Loop: loops, Now: time.Now, NewUUID: uuid.NewString}, err

@@ -18,6 +18,8 @@ type Options struct {
 	Datastores string
 	// StateDir is the driver's, empty or with some records left.
 	StateDir string
+	// MountDir is where the driver mounts the file systems of datastores itself.
+	MountDir string
 	// ClusterID that the pools bear.
 	ClusterID string
 	// Host is this machine's name among the hosts; empty means the one that made the pools.
@@ -33,6 +35,7 @@ type Options struct {
 func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Datastores, "datastores", "", "file of Datastore documents (required)")
 	f.StringVar(&o.StateDir, "state-dir", "", "the driver's directory of records, empty or with some left (required)")
+	f.StringVar(&o.MountDir, "mount-dir", parts.DefaultMountDir, "the driver's directory for the mounts of datastores")
 	f.StringVar(&o.ClusterID, "cluster-id", "", "ID of the cluster whose volumes are recovered (required)")
 	f.StringVar(&o.Host, "host", "", "this host's name, as the driver is started with; the one that made the pools where it is not given")
 	f.BoolVar(&o.Apply, "apply", false, "write the records; without it they are only shown")
@@ -42,7 +45,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 func (o *Options) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	errs = append(errs, parts.Absolute("--datastores", &o.Datastores), parts.Absolute("--state-dir", &o.StateDir))
+	errs = append(errs, parts.Absolute("--datastores", &o.Datastores), parts.Absolute("--state-dir", &o.StateDir), parts.Absolute("--mount-dir", &o.MountDir))
 	if o.ClusterID == "" {
 		bad("--cluster-id is missing: the pools' markers (.datastore-csi/pool.json) name it")
 	} else if msgs := validation.IsValidLabelValue(o.ClusterID); len(msgs) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/cmd/status"
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/test/harness"
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // kinds are the orphans of a list by the names of volumes.
@@ -34,6 +36,23 @@ func (r *rig) status(t testing.TB) status.Report {
 	return report
 }
 
+// remove takes a volume's storage away behind the driver's back.
+func (r *rig) remove(t testing.TB, id string) {
+	t.Helper()
+	if r.Can().Images {
+		image, err := r.Content(id)
+		must(t, err)
+		must(t, os.RemoveAll(filepath.Dir(image.Path))) // the volume's folder
+		return
+	}
+	losses := r.Losses()
+	i := slices.IndexFunc(losses, func(l rows.Loss) bool { return l.Gone })
+	if i < 0 {
+		t.Fatal("such storage can't lose a volume")
+	}
+	losses[i].Do(t, id)
+}
+
 func TestOrphansAreToldWhileTheDriverRunsAndWhileItIsStopped(t *testing.T) {
 	onEachRow(t, func(t *testing.T, r *rig) {
 		ctx := t.Context()
@@ -54,9 +73,7 @@ func TestOrphansAreToldWhileTheDriverRunsAndWhileItIsStopped(t *testing.T) {
 		if now := total(); now > before-8*mib {
 			t.Errorf("%d bytes can be promised, before it were %d: what has no record was promised again", now, before)
 		}
-		content, err := r.Content(gone.ID)
-		must(t, err)
-		must(t, os.RemoveAll(filepath.Dir(content.Path)))
+		r.remove(t, gone.ID)
 		must(t, r.Restart(ctx)) // an audit at the start
 		var report status.Report
 		must(t, harness.Eventually(ctx, settle, func() error {
@@ -64,7 +81,7 @@ func TestOrphansAreToldWhileTheDriverRunsAndWhileItIsStopped(t *testing.T) {
 			if got := kinds(report.Datastores[0].Orphans); got[lost.ID] != v1alpha1.NoRecord || got[gone.ID] != v1alpha1.NoStorage || len(got) != 2 {
 				return fmt.Errorf("status tells %v", got)
 			}
-			if len(report.Abnormal) != 1 || report.Abnormal[0].Name != gone.ID || report.Abnormal[0].Problems[0].Reason != "StorageMissing" {
+			if len(report.Abnormal) != 1 || report.Abnormal[0].Name != gone.ID || report.Abnormal[0].Problems[0].Status != "DATA_LOSS" {
 				return fmt.Errorf("abnormal %+v", report.Abnormal)
 			}
 			return nil
@@ -82,7 +99,7 @@ func TestOrphansAreToldWhileTheDriverRunsAndWhileItIsStopped(t *testing.T) {
 			t.Errorf("the metric tells %v orphans", sum)
 		}
 		table, code := r.command(t, "status", "--metrics-address", r.MetricsAddress())
-		for _, word := range []string{pool, "Warning", lost.ID, gone.ID, "StorageMissing", "Orphans"} {
+		for _, word := range []string{pool, "Warning", lost.ID, gone.ID, report.Abnormal[0].Problems[0].Reason, "Orphans"} {
 			if code != 0 || !strings.Contains(table, word) {
 				t.Errorf("the table (%d) does not say %q:\n%s", code, word, table)
 			}

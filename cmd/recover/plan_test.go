@@ -169,13 +169,14 @@ func TestTheHostIsTheOneThatMadeThePools(t *testing.T) {
 }
 
 func TestOptionsNameEachFlagThatIsWrong(t *testing.T) {
-	good := Options{Datastores: "f", StateDir: "d", ClusterID: "c"}
+	good := Options{Datastores: "f", StateDir: "d", MountDir: "m", ClusterID: "c"}
 	if err := good.Validate(); err != nil || !strings.HasPrefix(good.StateDir, "/") {
 		t.Fatalf("%+v, %v", good, err)
 	}
 	for flag, alter := range map[string]func(*Options){
 		"--datastores":       func(o *Options) { o.Datastores = "" },
 		"--state-dir":        func(o *Options) { o.StateDir = "" },
+		"--mount-dir":        func(o *Options) { o.MountDir = "" },
 		"--cluster-id":       func(o *Options) { o.ClusterID = "" },
 		`--cluster-id "a b"`: func(o *Options) { o.ClusterID = "a b" },
 		`--host "a/b"`:       func(o *Options) { o.Host = "a/b" },

@@ -27,7 +27,11 @@ func Run(ctx context.Context, o Options) error {
 	if len(documents) == 0 {
 		return fmt.Errorf("read the datastores: %w", bad)
 	}
-	looker, err := parts.NewLooker(o.StateDir, o.ClusterID)
+	mounts := "" // nothing is mounted only to show what there is
+	if o.Apply {
+		mounts = o.MountDir
+	}
+	looker, err := parts.NewLooker(o.StateDir, mounts, o.ClusterID)
 	if err != nil {
 		return err
 	}

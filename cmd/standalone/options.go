@@ -9,12 +9,10 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/datastore-csi/datastore-csi/cmd/parts"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/socket"
 	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
-
-// DefaultMountDir is gone with the next boot, as its mounts are, and nobody takes it for the driver's own state.
-const DefaultMountDir = "/run/datastore-csi/mounts"
 
 // maxVolumesBound is what can be said in NodeGetInfo and is still counted.
 const maxVolumesBound = 1 << 20
@@ -48,7 +46,7 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Endpoint, "endpoint", o.Endpoint, "where CSI is served: unix:///PATH (required; the default is $CSI_ENDPOINT)")
 	f.StringVar(&o.Datastores, "datastores", "", "file of Datastore documents, reloaded when it changes (required)")
 	f.StringVar(&o.StateDir, "state-dir", "", "directory for the driver's records, on a disk of this host (required)")
-	f.StringVar(&o.MountDir, "mount-dir", DefaultMountDir, "directory in which the driver mounts the file systems of datastores")
+	f.StringVar(&o.MountDir, "mount-dir", parts.DefaultMountDir, "directory in which the driver mounts the file systems of datastores")
 	f.StringVar(&o.Host, "host", "", "this host's name, CSI's node ID (required)")
 	f.StringVar(&o.ClusterID, "cluster-id", "", "ID that marks the volumes as this cluster's; made once and kept where it is not given")
 	f.Int64Var(&o.MaxVolumesPerNode, "max-volumes-per-node", 0, "how many volumes may be published here at a time; 0 is no bound")
@@ -71,7 +69,7 @@ func (o *Options) Validate() error {
 		bad("--state-dir is missing: a directory for the driver's records")
 	}
 	if o.MountDir == "" {
-		bad("--mount-dir is empty: a directory that is gone with the next boot, such as %s", DefaultMountDir)
+		bad("--mount-dir is empty: a directory that is gone with the next boot, such as %s", parts.DefaultMountDir)
 	}
 	if o.Host == "" {
 		bad("--host is missing: this host's name")

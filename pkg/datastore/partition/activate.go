@@ -168,7 +168,7 @@ func (p *pool) mount(ctx context.Context, d *device, sig filesystem.Signature, k
 				d.named(err), d.path), "use device", d.path)
 		}
 	case known.UUID == "":
-		if err := p.acquaint(ctx, d, t); err != nil {
+		if _, err := p.acquaint(ctx, d, t); err != nil {
 			return nil, err
 		}
 		known = memory{UUID: sig.UUID, Type: sig.Type}
@@ -200,21 +200,21 @@ func (p *pool) undo(ctx context.Context, cause error) error {
 }
 
 // acquaint looks at a file system that was never mounted here: read-only, with its log as it is. Only what judges it counts:
-// what can't be read without the log is read once it is mounted for good.
-func (p *pool) acquaint(ctx context.Context, d *device, t filesystem.Type) error {
+// what can't be read without the log is read once it is mounted for good. It tells whether this pool's marker was seen.
+func (p *pool) acquaint(ctx context.Context, d *device, t filesystem.Type) (marked bool, err error) {
 	path := p.path + lookSuffix
 	if _, err := p.mounts.MakeDirTarget(ctx, path, pointMode); err != nil {
-		return err
+		return false, err
 	}
 	asItIs := map[filesystem.Type]string{filesystem.Ext4: "noload", filesystem.XFS: "norecovery", filesystem.Btrfs: "rescue=nologreplay"}
 	if err := p.mounts.Mount(ctx, d.path, path, string(t), []string{"ro", asItIs[t]}); err != nil {
-		return err
+		return false, err
 	}
-	err := p.verify(ctx, d, path)
+	err = p.verify(ctx, d, path)
 	if err == nil {
 		place := p.place()
 		place.Path = path
-		_, err = directory.Judge(p.current(), place)
+		marked, err = directory.Judge(p.current(), place)
 		if !fault.Is(err, fault.Precondition) && !fault.Is(err, fault.Unavailable) {
 			err = nil
 		}
@@ -222,7 +222,7 @@ func (p *pool) acquaint(ctx context.Context, d *device, t filesystem.Type) error
 	if unmountErr := unmount(ctx, p.mounts, path); err == nil {
 		err = unmountErr
 	}
-	return err
+	return marked, err
 }
 
 // verify tells whether what was just mounted is the device that was looked at.

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
@@ -39,10 +40,14 @@ func openPool(ctx context.Context, c datastore.Config) (*pool, error) {
 	if c.Tools.MountDir == "" || c.Tools.StateDir == "" {
 		return nil, fault.New(fault.Internal, "the driver has no folder to mount file systems in")
 	}
-	p.path = c.Tools.MountDir + "/" + c.Datastore.Name
+	p.path = mountPoint(c.Tools, c.Datastore.Name)
 	if p.inactive {
 		return p, p.adopt(ctx)
 	}
 	_, err := p.use(ctx)
 	return p, err
+}
+
+func mountPoint(tools datastore.Tools, name string) string {
+	return filepath.Join(tools.MountDir, name)
 }
