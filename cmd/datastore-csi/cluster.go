@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/datastore-csi/datastore-csi/cmd/controller"
 	"github.com/datastore-csi/datastore-csi/cmd/node"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/container"
 )
 
 func controllerCommand() *cobra.Command {
@@ -27,13 +29,16 @@ func controllerCommand() *cobra.Command {
 }
 
 func nodeCommand() *cobra.Command {
-	o := node.Options{Version: version}
+	o := node.Options{Version: version, Kubelet: true}
 	c := &cobra.Command{
 		Use:   "node",
 		Short: "Serve a node of a Kubernetes cluster: its storage, and the volumes that its pods use",
 		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return node.Run(c.Context(), o) },
 	}
+	onHost(c, func(ctx context.Context, box *container.Container) error {
+		o.Container = box
+		return node.Run(ctx, o)
+	})
 	o.AddFlags(c.Flags())
 	o.AddNodeFlags(c.Flags())
 	return c

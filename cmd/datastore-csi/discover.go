@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
 
 	"github.com/datastore-csi/datastore-csi/cmd/discover"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/container"
 )
 
 func discoverCommand() *cobra.Command {
@@ -12,11 +15,11 @@ func discoverCommand() *cobra.Command {
 		Use:   "discover",
 		Short: "Show what this host has that could become a datastore; nothing is changed",
 		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			o.Out = c.OutOrStdout()
-			return discover.Run(c.Context(), o)
-		},
 	}
+	onHost(c, func(ctx context.Context, box *container.Container) error {
+		o.Out, o.ToolRoot = c.OutOrStdout(), box.Root()
+		return discover.Run(ctx, o)
+	})
 	o.AddFlags(c.Flags())
 	return c
 }

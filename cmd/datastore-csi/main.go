@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -21,6 +22,10 @@ func main() {
 	err := root().ExecuteContext(ctx)
 	stop()
 	klog.Flush()
+	var code ended
+	if errors.As(err, &code) {
+		os.Exit(int(code))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "datastore-csi:", err)
 		os.Exit(1)

@@ -23,6 +23,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/driver/kubelet"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/file"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/host"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/socket"
 	"github.com/datastore-csi/datastore-csi/pkg/store/kube"
 )
@@ -63,6 +64,9 @@ type role struct {
 }
 
 func connect(ctx context.Context, o Options) (*role, error) {
+	if err := o.look(ctx); err != nil {
+		return nil, err
+	}
 	machine, err := identify(ctx, o.StateDir)
 	if err != nil {
 		return nil, err
@@ -89,13 +93,26 @@ func connect(ctx context.Context, o Options) (*role, error) {
 	}
 	r.side, err = hostside.New(ctx, hostside.Config{
 		Host: o.Host, ClusterID: r.options.ClusterID, Version: o.Version, Machine: machine, StateDir: o.StateDir, MountDir: o.MountDir,
-		Store: r.db.Store(), Metrics: r.metrics,
+		Store: r.db.Store(), Metrics: r.metrics, ToolRoot: o.Container.Root(),
 	})
 	if err != nil {
 		r.db.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+// look finds what is not given: the pod's account and the kubelet's directory.
+func (o *Options) look(ctx context.Context) (err error) {
+	o.AccountDir = o.Container.AccountDir()
+	switch {
+	case !o.Kubelet || o.KubeletDir != "":
+	case o.Container == nil:
+		o.KubeletDir = kubeletDir
+	default:
+		o.KubeletDir, err = o.Container.KubeletDir(ctx, mount.New(mount.Config{}))
+	}
+	return err
 }
 
 // identify makes the state directory where it is missing, and tells which machine this is.
@@ -166,7 +183,7 @@ func (o Options) endpoint() string { return filepath.Join(o.pluginDir(), "csi.so
 // registration prepares what the kubelet finds the node service by; nil where there is no kubelet.
 func (r *role) registration(ctx context.Context) (*kubelet.Registration, error) {
 	o := r.options
-	if o.KubeletDir == "" {
+	if !o.Kubelet {
 		return nil, nil
 	}
 	path := filepath.Join(o.KubeletDir, "plugins_registry", v1alpha1.DriverName+"-reg.sock")

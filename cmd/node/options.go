@@ -10,10 +10,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/container"
 )
 
-// maxVolumesBound is what can be said in NodeGetInfo and is still counted.
-const maxVolumesBound = 1 << 20
+const (
+	// maxVolumesBound is what can be said in NodeGetInfo and is still counted.
+	maxVolumesBound = 1 << 20
+	// kubeletDir is the kubelet's own default.
+	kubeletDir = "/var/lib/kubelet"
+)
 
 // Options say how a host of the cluster runs.
 type Options struct {
@@ -22,12 +27,15 @@ type Options struct {
 	Host string
 	// StateDir holds the stage records, on a disk of the host; MountDir what datastores mount.
 	StateDir, MountDir string
-	// KubeletDir is the kubelet's folder; empty where there is no kubelet: then CSI is not served.
+	// Kubelet tells that this host has one, which CSI is served to; KubeletDir is its root directory, empty where it is to be found.
+	Kubelet    bool
 	KubeletDir string
 	// MaxVolumesPerNode may be published at a time; 0 is no bound.
 	MaxVolumesPerNode int64
 	// HealthAddress and MetricsAddress (HOST:PORT); empty is not served.
 	HealthAddress, MetricsAddress string
+	// Container is the one that this process came from; nil on a host itself.
+	Container *container.Container
 	// Version to report.
 	Version string
 }
@@ -44,7 +52,8 @@ func (o *Options) AddFlags(f *pflag.FlagSet) {
 
 // AddNodeFlags adds those of a node, which has a kubelet.
 func (o *Options) AddNodeFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.KubeletDir, "kubelet-dir", "/var/lib/kubelet", "the kubelet's root directory")
+	f.StringVar(&o.KubeletDir, "kubelet-dir", "",
+		"the kubelet's root directory; where it is not given: "+kubeletDir+", and from within a pod that of the pod's kubelet")
 	f.Int64Var(&o.MaxVolumesPerNode, "max-volumes-per-node", 0, "how many volumes may be published here at a time; 0 is no bound")
 }
 

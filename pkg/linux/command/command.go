@@ -52,12 +52,16 @@ type Config struct {
 	// Path is the list of folders, separated by colons, in which tools are found and which they get as
 	// PATH. "" means DefaultPath.
 	Path string
+	// Root, where not "", is a folder in which tools are found and which they have as their root, their libraries and
+	// settings with it. Paths among their arguments are then paths beneath it: see file.PathForTool for one that always works.
+	Root string
 }
 
 // Runner runs tools. It is safe for use by many goroutines.
 type Runner struct {
 	observe func(tool, result string, took time.Duration)
 	path    string
+	root    string
 
 	mu    sync.Mutex
 	stuck map[string]int
@@ -66,7 +70,7 @@ type Runner struct {
 
 // New returns a Runner.
 func New(c Config) *Runner {
-	r := &Runner{observe: c.Observe, path: c.Path, stuck: map[string]int{}, facts: map[string]fact{}}
+	r := &Runner{observe: c.Observe, path: c.Path, root: c.Root, stuck: map[string]int{}, facts: map[string]fact{}}
 	if r.observe == nil {
 		r.observe = func(string, string, time.Duration) {}
 	}

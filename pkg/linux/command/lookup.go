@@ -2,11 +2,14 @@ package command
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 )
@@ -14,13 +17,13 @@ import (
 // find returns the path of a tool. Files that can't be executed are passed over, as execvp does.
 func (r *Runner) find(tool string) (string, error) {
 	if strings.ContainsRune(tool, '/') {
-		if executable(tool) {
+		if r.executable(tool) {
 			return tool, nil
 		}
 		return "", fault.New(fault.Unavailable, "the tool %s is missing or not executable: install it", tool)
 	}
 	for _, dir := range filepath.SplitList(r.path) {
-		if p := filepath.Join(dir, tool); filepath.IsAbs(dir) && executable(p) {
+		if p := filepath.Join(dir, tool); filepath.IsAbs(dir) && r.executable(p) {
 			return p, nil
 		}
 	}
@@ -29,9 +32,28 @@ func (r *Runner) find(tool string) (string, error) {
 }
 
 // executable tells whether a path is a regular file that somebody may execute.
-func executable(path string) bool {
-	st, err := os.Stat(path)
+func (r *Runner) executable(path string) bool {
+	st, err := r.stat(path)
 	return err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0
+}
+
+// stat says what a tool finds at a path: beneath the root, links that begin with a slash too.
+func (r *Runner) stat(path string) (os.FileInfo, error) {
+	if r.root == "" {
+		return os.Stat(path)
+	}
+	root, err := unix.Open(r.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the tools' root %s: %w", r.root, err)
+	}
+	defer func() { _ = unix.Close(root) }()
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer func() { _ = f.Close() }()
+	return f.Stat()
 }
 
 // baseName is the tool's name as metrics carry it.
@@ -53,7 +75,7 @@ func (r *Runner) Fact(ctx context.Context, c Cmd) ([]byte, error) {
 		r.observe(baseName(c.Tool), ResultMissing, 0)
 		return nil, err
 	}
-	st, err := os.Stat(path)
+	st, err := r.stat(path)
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "the tool %s can't be examined: %w", path, err)
 	}

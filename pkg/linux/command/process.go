@@ -42,7 +42,7 @@ type process struct {
 // execute starts the tool, waits for it or the context, and tells the result.
 func (r *Runner) execute(ctx context.Context, path string, c Cmd) ([]byte, string, error) {
 	began := time.Now()
-	p := newProcess(path, r.environment(c.Env), c)
+	p := r.newProcess(path, c)
 	go p.live()
 	select {
 	case err := <-p.done:
@@ -73,7 +73,7 @@ func (r *Runner) environment(extra []string) []string {
 	return slices.Concat([]string{"PATH=" + r.path, "LC_ALL=C", "HOME=/"}, extra)
 }
 
-func newProcess(path string, env []string, c Cmd) *process {
+func (r *Runner) newProcess(path string, c Cmd) *process {
 	limit := c.MaxOutput
 	if limit <= 0 {
 		limit = DefaultMaxOutput
@@ -83,9 +83,9 @@ func newProcess(path string, env []string, c Cmd) *process {
 		p.stderr = p.stdout
 	}
 	p.cmd = &exec.Cmd{
-		Path: path, Args: append([]string{c.Tool}, c.Args...), Env: env, Dir: "/",
+		Path: path, Args: append([]string{c.Tool}, c.Args...), Env: r.environment(c.Env), Dir: "/",
 		Stdout: p.stdout, Stderr: p.stderr, WaitDelay: pipeGrace,
-		SysProcAttr: &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
+		SysProcAttr: &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, Chroot: r.root},
 	}
 	if c.Stdin != nil {
 		p.cmd.Stdin = bytes.NewReader(c.Stdin)
