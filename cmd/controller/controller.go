@@ -79,6 +79,7 @@ func connect(ctx context.Context, o Options) (*role, error) {
 	tables.Hosts = cluster.Hosts(tables.Hosts, r.liveness.Silent)
 	r.controller = controller.New(controller.Config{
 		ClusterID: r.options.ClusterID, Store: tables, Types: parts.Types(), Now: time.Now, NewUUID: uuid.NewString,
+		HoldDatastores: true,
 	})
 	return r, nil
 }

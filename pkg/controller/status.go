@@ -3,6 +3,7 @@ package controller
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,14 +39,13 @@ func (c *Controller) watchStatus(ctx context.Context) error {
 }
 
 func (c *Controller) updateStatus(ctx context.Context) error {
+	var held error
 	if c.config.HoldDatastores {
-		if err := c.holdDatastores(ctx); err != nil {
-			return err
-		}
+		held = c.holdDatastores(ctx)
 	}
 	all, err := c.Overview(ctx)
 	if err != nil {
-		return err
+		return errors.Join(held, err)
 	}
 	for _, d := range all {
 		_, err := store.ChangeStatus(ctx, c.config.Store.Datastores, d.Name, func(now *v1alpha1.Datastore) error {
@@ -59,10 +59,10 @@ func (c *Controller) updateStatus(ctx context.Context) error {
 			return nil
 		})
 		if err != nil && !fault.Is(err, fault.NotFound) {
-			return err
+			return errors.Join(held, err)
 		}
 	}
-	return nil
+	return held
 }
 
 // Summary is a datastore as its hosts see it now.

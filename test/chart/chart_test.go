@@ -40,8 +40,9 @@ func TestAnInstallationWithNoValues(t *testing.T) {
 		"NetworkPolicy/datastore-csi-controller", "PodDisruptionBudget/datastore-csi-controller",
 		"Role/datastore-csi-controller", "Role/datastore-csi-node", "RoleBinding/datastore-csi-controller", "RoleBinding/datastore-csi-node",
 		"ServiceAccount/datastore-csi-controller", "ServiceAccount/datastore-csi-node", "StorageClass/datastore-csi",
-		"ValidatingAdmissionPolicy/agents.datastore-csi.io", "ValidatingAdmissionPolicy/leases.datastore-csi.io",
-		"ValidatingAdmissionPolicyBinding/agents.datastore-csi.io", "ValidatingAdmissionPolicyBinding/leases.datastore-csi.io",
+		"ValidatingAdmissionPolicy/agents.datastore-csi.io", "ValidatingAdmissionPolicy/controller.datastore-csi.io", "ValidatingAdmissionPolicy/leases.datastore-csi.io",
+		"ValidatingAdmissionPolicyBinding/agents.datastore-csi.io", "ValidatingAdmissionPolicyBinding/controller.datastore-csi.io",
+		"ValidatingAdmissionPolicyBinding/leases.datastore-csi.io",
 	}
 	got := c.names()
 	slices.SortFunc(want, byLower)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -334,7 +335,27 @@ func TestADatastoreIsReadWithItsDefaults(t *testing.T) {
 			t.Errorf("%s: %v, %v", what, got, err)
 		}
 	}
-	if got, err := plain.Get(t.Context(), "fast"); err != nil || got.Spec.State != "" {
-		t.Errorf("what is stored: %v, %v", got, err)
+	// The record is the administrator's: whoever reads it so and writes it back leaves the spec as it was written.
+	hold := func(finalizers ...string) {
+		t.Helper()
+		_, err := store.Change(t.Context(), full, "fast", func(now *v1alpha1.Datastore) error {
+			now.Finalizers = finalizers
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := plain.Get(t.Context(), "fast"); err != nil || got.Spec.State != "" || got.Generation != 1 || !slices.Equal(got.Finalizers, finalizers) {
+			t.Errorf("what is stored: %v, %v", got, err)
+		}
 	}
+	stale, err := full.Get(t.Context(), "fast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hold(v1alpha1.Finalizer)
+	if _, err := full.Update(t.Context(), stale); !fault.Is(err, fault.Conflict) {
+		t.Errorf("a datastore that changed since: %v", err)
+	}
+	hold()
 }

@@ -23,7 +23,8 @@ type Config struct {
 	// Worker is the host whose volumes and snapshots List and Watch tell of: those that it is the worker of. Empty is
 	// all. Get and the writes reach all records either way.
 	Worker string
-	// Defaults fills in what a Datastore's spec leaves out, in each that is read.
+	// Defaults fills in what a Datastore's spec leaves out, in each that is read. Its spec is the administrator's: an update then
+	// writes the finalizers and nothing else.
 	Defaults bool
 }
 

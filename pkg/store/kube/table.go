@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -69,8 +70,32 @@ func (t *table[T, P]) Create(ctx context.Context, in *T) (*T, error) {
 	return t.UpdateStatus(ctx, full)
 }
 
-// Update implements store.Table.
-func (t *table[T, P]) Update(ctx context.Context, in *T) (*T, error) { return t.put(ctx, "update", in) }
+// Update implements store.Table. Of a record that was altered when it was read, only the finalizers are written: the rest is as
+// somebody else wrote it, and stays so.
+func (t *table[T, P]) Update(ctx context.Context, in *T) (*T, error) {
+	if t.prepare != nil {
+		return t.hold(ctx, in)
+	}
+	return t.put(ctx, "update", in)
+}
+
+// hold writes a record's finalizers, if it is still the one that was read.
+func (t *table[T, P]) hold(ctx context.Context, in *T) (*T, error) {
+	const verb = "write the finalizers of"
+	name := P(in).GetName()
+	if P(in).GetResourceVersion() == "" {
+		return nil, t.Failed(fault.New(fault.Conflict, "it has no version: it was not read before"), verb, name)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"resourceVersion": P(in).GetResourceVersion(), "uid": P(in).GetUID(), "finalizers": P(in).GetFinalizers(),
+	}})
+	if err != nil {
+		return nil, t.Failed(err, verb, name)
+	}
+	return t.write(ctx, verb, name, func() *rest.Request {
+		return t.client.Patch(types.MergePatchType).Name(name).Body(patch)
+	})
+}
 
 // UpdateStatus implements store.Table.
 func (t *table[T, P]) UpdateStatus(ctx context.Context, in *T) (*T, error) {

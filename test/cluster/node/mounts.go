@@ -32,7 +32,7 @@ func (s Settings) makeMachine() error {
 	// Two kubelets on one /var/log/pods delete each other's logs.
 	for name, target := range map[string]string{
 		"kubelet": "/var/lib/kubelet", "containerd": "/var/lib/containerd", "cni": "/var/lib/cni", "driver": "/var/lib/datastore-csi",
-		"pods": "/var/log/pods", "containers": "/var/log/containers",
+		"pods": "/var/log/pods", "containers": "/var/log/containers", "srv": "/srv",
 	} {
 		source := filepath.Join(s.Dir, name)
 		if err := errors.Join(os.MkdirAll(source, 0o755), os.MkdirAll(target, 0o755)); err != nil {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds programs of the test cluster, once, and prints the folder that holds them.
 #
-#   test/cluster/programs/build.sh MODULE [PROGRAM...]     MODULE is kubernetes or sidecars; default: all of its programs
+#   test/cluster/programs/build.sh MODULE [PROGRAM...]     MODULE is kubernetes, sidecars or helm; default: all of its programs
 #
 # A module's go.mod pins the versions and names its programs on `tool` lines. What is built lies in the user's cache,
 # one folder for each state of a module's files and each Go, so that it outlives clones of this repository: cold, the programs of
@@ -17,10 +17,10 @@ die() {
 	exit 1
 }
 
-(($#)) || die "name a module: kubernetes, sidecars"
+(($#)) || die "name a module: kubernetes, sidecars, helm"
 module=$1
 shift
-[[ -f $module/go.mod ]] || die "no module '$module': want kubernetes or sidecars"
+[[ -f $module/go.mod ]] || die "no module '$module': want kubernetes, sidecars or helm"
 cd "$module"
 
 # Without a version the programs say v0.0.0-master, and kubelet and API server refuse each other by it.
