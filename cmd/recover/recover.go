@@ -239,7 +239,9 @@ func (r *recovery) putHost(ctx context.Context, t store.Table[v1alpha1.Datastore
 		}
 		for _, l := range r.looks {
 			if p, ok := h.Status.Pools[l.Datastore.Name]; l.Err == nil && (!ok || p.UUID == "") {
-				h.Status.Pools[l.Datastore.Name] = v1alpha1.PoolStatus{UUID: l.UUID, Health: v1alpha1.Unavailable}
+				h.Status.Pools[l.Datastore.Name] = v1alpha1.PoolStatus{UUID: l.UUID, Health: v1alpha1.Unavailable, Findings: []v1alpha1.Finding{{
+					Reason: "Recovered", Message: "its records were recovered, and the driver was not started since",
+				}}}
 			}
 		}
 		return nil

@@ -48,7 +48,9 @@ func newMonitor(s *Set, d *v1alpha1.Datastore, uuid string) *monitor {
 	return &monitor{
 		set: s, name: d.Name, datastore: d, uuid: uuid,
 		kick: make(chan struct{}, 1), anew: make(chan struct{}, 1), first: make(chan struct{}),
-		status:  v1alpha1.PoolStatus{UUID: uuid, Health: v1alpha1.Unavailable},
+		status: v1alpha1.PoolStatus{UUID: uuid, Health: v1alpha1.Unavailable, Findings: []v1alpha1.Finding{{
+			Reason: "Opening", Message: "it is being opened, since " + s.config.Tools.Now().UTC().Format(time.RFC3339) + "; try again",
+		}}},
 		volumes: newInUse(),
 		err:     fault.New(fault.Unavailable, "it was not measured yet; try again"),
 	}

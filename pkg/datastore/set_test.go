@@ -151,11 +151,25 @@ func TestAPoolThatHangsDelaysNoOtherAndComesBack(t *testing.T) {
 	}
 }
 
+func TestAPoolThatIsBeingOpenedSaysSo(t *testing.T) {
+	r := newRigWith(t, time.Hour, "a")
+	hang := make(chan struct{})
+	r.pools["a"].hang = hang
+	r.Apply(t.Context(), described("a"), "")
+	s := r.reported(t, "a", "unavailable", health(v1alpha1.Unavailable))
+	if len(s.Findings) != 1 || s.Findings[0].Reason != "Opening" || !strings.Contains(s.Findings[0].Message, "try again") {
+		t.Errorf("findings %+v", s.Findings)
+	}
+	r.pools["a"].set(func() { r.pools["a"].hang = nil })
+	close(hang)
+	r.reported(t, "a", "healthy", health(v1alpha1.Healthy))
+}
+
 func TestAPoolThatCannotBeOpenedSaysWhyAndIsTriedAgain(t *testing.T) {
 	r := newRig(t, "a")
 	r.refuse = fault.New(fault.Precondition, "no such directory")
 	r.Apply(t.Context(), described("a"), "uuid-known")
-	s := r.reported(t, "a", "reported", func(s v1alpha1.PoolStatus) bool { return len(s.Findings) > 0 })
+	s := r.reported(t, "a", "reported", func(s v1alpha1.PoolStatus) bool { return len(s.Findings) > 0 && s.Findings[0].Reason != "Opening" })
 	if s.Health != v1alpha1.Unavailable || !strings.Contains(s.Findings[0].Message, "no such directory") || s.UUID != "uuid-known" {
 		t.Errorf("status %+v", s)
 	}
