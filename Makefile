@@ -65,7 +65,7 @@ clean: cluster-down ## Remove what was built, and end the cluster
 
 # What meets a real machine runs each time (-count 1); Go's cache may answer for the packages.
 ##@ Test
-.PHONY: test test-unit sanity conformance machine faults testbed test-kube test-cluster test-chart test-vm bench fuzz
+.PHONY: test test-unit sanity conformance machine faults testbed test-kube test-cluster e2e test-chart test-vm bench fuzz
 test: ## All that CI runs, every part, with a summary
 	@hack/parts.sh lint lint-selftest generate-check build test-unit test-chart sanity testbed test-kube conformance
 
@@ -97,7 +97,7 @@ faults: $(TOOLS)/gotestsum ## The whole crash matrix: every point, every file sy
 
 testbed: $(TOOLS)/gotestsum ## The tests of the test tools, here and inside the test bed's kernel
 	@hack/deps.sh testbed
-	@$(gotest) testbed -count 1 -timeout 60m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|kube|cluster)(/|$$)')
+	@$(gotest) testbed -count 1 -timeout 60m $(TESTFLAGS) $$($(GO) list ./test/... | grep -vE '/test/(sanity|conformance|faults|kube|cluster|e2e)(/|$$)')
 
 test-kube: $(TOOLS)/gotestsum ## The store in the Kubernetes API and the CRDs, on a real API server (cold, it first builds that)
 	@hack/deps.sh cluster race
@@ -109,6 +109,12 @@ test-cluster: $(TOOLS)/gotestsum ## The tests of the test cluster (cold, it firs
 	@test/cluster/programs/build.sh kubernetes >/dev/null
 	@test/cluster/programs/build.sh sidecars >/dev/null
 	@$(gotest) cluster -count 1 -timeout 30m $(TESTFLAGS) ./test/cluster/...
+
+e2e: $(TOOLS)/gotestsum ## Images, chart, sidecars, kubelets, pods: the driver in a real cluster (cold, it first builds Kubernetes)
+	@hack/deps.sh cluster image fs
+	@for module in kubernetes sidecars helm; do test/cluster/programs/build.sh $$module >/dev/null || exit 1; done
+	@hack/image.sh $(VERSION) $(BIN)/image
+	@$(gotest-v) e2e -count 1 -timeout 60m $(TESTFLAGS) ./test/e2e/
 
 # Go's cache doesn't see that the chart has changed: it lies outside of the tests' module.
 test-chart: $(TOOLS)/gotestsum ## The chart: what Helm makes of it, for the values that matter

@@ -11,6 +11,7 @@ package container
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -59,8 +60,12 @@ func Inside() (*Container, error) {
 	default:
 		return nil, fault.New(fault.Invalid, "the variable %s is the driver's own: it must not be set", marker)
 	}
-	c.root, err = adopt(rootFD, "/")
-	return c, err
+	if c.root, err = adopt(rootFD, "/"); err != nil {
+		return nil, err
+	}
+	// It was started by a path that says nothing. Nobody but people reads it.
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+	return c, nil
 }
 
 // adopt takes over a folder that this process was started with. The programs that it starts don't get it.

@@ -49,7 +49,7 @@ func TestAProgramInAContainerSeesItsHostAndKeepsTheContainersToolsAndAccount(t *
 	}
 	want := report{
 		HostFile: true, ContainerFile: false, HostMounts: true, Tool: "from the container", Token: "secret", Renewed: "renewed",
-		KubeletDir: got.Folder + "/var/lib/k0s/kubelet", Inherited: "", Folder: got.Folder,
+		KubeletDir: got.Folder + "/var/lib/k0s/kubelet", Inherited: "", Folder: got.Folder, Name: "program",
 	}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,8 +24,11 @@ import (
 type report struct {
 	HostFile, ContainerFile, HostMounts bool
 	Tool, Token, Renewed, KubeletDir    string
-	Inherited, Folder                   string
+	Inherited, Folder, Name             string
 }
+
+// name is what the program is started as.
+const name = "/program"
 
 func fail(err error) int {
 	fmt.Fprintln(os.Stderr, err)
@@ -37,6 +41,7 @@ func asHost(folder, act string) int {
 		return fail(err)
 	}
 	cmd := exec.Command("/proc/self/exe", "container", folder, act)
+	cmd.Args[0] = name
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	signals := make(chan os.Signal, 8)
@@ -154,7 +159,8 @@ func asProgram(box *container.Container, folder, act string) int {
 
 func look(box *container.Container, folder string) (report, error) {
 	ctx := context.Background()
-	r := report{Folder: folder}
+	comm, err0 := os.ReadFile("/proc/self/comm")
+	r := report{Folder: folder, Name: strings.TrimSpace(string(comm))}
 	_, err := os.Stat(folder + "/of-the-host")
 	r.HostFile = err == nil
 	_, err = os.Stat("/of-the-container")
@@ -184,5 +190,5 @@ func look(box *container.Container, folder string) (report, error) {
 			r.Inherited += path
 		}
 	}
-	return r, errors.Join(err, err1, err2, err3, err4, err5, err6, err7)
+	return r, errors.Join(err0, err, err1, err2, err3, err4, err5, err6, err7)
 }
