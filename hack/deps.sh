@@ -4,7 +4,7 @@
 #   hack/deps.sh GROUP...      fs        file systems: make, check, grow, trim, quotas
 #                              block     device-mapper, LVM, LUKS, multipath
 #                              net       iSCSI initiator, NFS client and server
-#                              testbed   all of the above and a User-Mode Linux kernel (test/testbed)
+#                              testbed   all of the above, a User-Mode Linux kernel (test/testbed), and a C compiler
 #                              lint      what checks this project's shell scripts
 #                              race      the C compiler that Go's race detector needs
 #                              image     what makes container images (make image)
@@ -20,9 +20,9 @@ set -euo pipefail
 fs=(btrfs-progs e2fsprogs fdisk mount quota util-linux xfsprogs)
 block=(cryptsetup-bin dmsetup lsscsi lvm2 multipath-tools thin-provisioning-tools)
 net=(iproute2 nfs-common nfs-kernel-server open-iscsi)
-testbed=("${fs[@]}" "${block[@]}" "${net[@]}" fio kmod procps user-mode-linux)
-lint=(shellcheck)
 race=(gcc libc6-dev)
+testbed=("${fs[@]}" "${block[@]}" "${net[@]}" "${race[@]}" fio kmod procps user-mode-linux)
+lint=(shellcheck)
 image=(buildah mmdebstrap)
 cluster=(busybox-static containerd containernetworking-plugins crun etcd-server iproute2 iptables procps runc)
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -106,7 +107,11 @@ func (r *Run) start(ctx context.Context, m *Machine, folder string) (lines []*os
 	args := []string{"--fork", "--wait", "taskset", "--cpu-list", strconv.Itoa(cpu), "linux.uml"}
 	r.process = exec.CommandContext(ctx, "setsid", append(args, kernelArgs(m, folder)...)...)
 	r.process.Dir = folder
-	r.process.Env = append(os.Environ(), "TMPDIR=/dev/shm") // where the machine's memory lies
+	state := filepath.Join(filepath.Dir(m.config.Launcher), "xstate.so")
+	if _, err := os.Stat(state); err != nil {
+		return lines, fmt.Errorf("look for what lies beside the launcher (test/testbed/vm builds both): %w", err)
+	}
+	r.process.Env = append(os.Environ(), "LD_PRELOAD="+state, "TMPDIR=/dev/shm") // where the machine's memory lies
 	r.process.Stdout, r.process.Stderr, r.process.ExtraFiles = ends[0], ends[0], ends[1:]
 	r.process.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	return lines, r.process.Start()
