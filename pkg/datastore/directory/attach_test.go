@@ -67,7 +67,7 @@ func TestAVolumeIsUsedGrownAndGivenBack(t *testing.T) {
 		if got := deviceBytes(t, opened.Device); got != v.Bytes {
 			t.Errorf("the device has %d bytes", got)
 		}
-		run(t, "umount", dir)
+		unmount(t, dir)
 		if b := backing(opened.Device); strings.Contains(b, v.ID) {
 			t.Errorf("unmounted, and still attached to %s", b)
 		}
@@ -81,7 +81,7 @@ func TestAVolumeIsUsedGrownAndGivenBack(t *testing.T) {
 			t.Error("the data is another")
 		}
 		wantKind(t, reopen().Delete(t.Context(), v, datastore.Disposal{}), fault.Precondition, readOnly.Device, "pvc-1")
-		run(t, "umount", dir)
+		unmount(t, dir)
 		must(t, reopen().Close(t.Context(), v))
 		must(t, reopen().Close(t.Context(), v))
 		remove(t, reopen(), v)
@@ -133,7 +133,7 @@ func use(t *testing.T, path string, p datastore.Pool, v datastore.Volume, option
 	if opened.Discard {
 		run(t, "fstrim", dir)
 	}
-	run(t, "umount", dir)
+	unmount(t, dir)
 	return full, allocated(t, imageOf(path, v))
 }
 
@@ -229,7 +229,7 @@ func TestASectorSizeThatTheStorageBelowCanDo(t *testing.T) {
 			t.Cleanup(func() { run(t, "losetup", "-d", device) })
 			run(t, "mkfs."+fs, "-q", device)
 			run(t, "mount", device, path)
-			t.Cleanup(func() { run(t, "umount", path) })
+			t.Cleanup(func() { unmount(t, path) })
 			p := newPool(t, path)
 			for _, on := range filesystems() {
 				v := formatted(thin("pvc-"+on, 320*mib), on)
@@ -242,7 +242,7 @@ func TestASectorSizeThatTheStorageBelowCanDo(t *testing.T) {
 				dir := t.TempDir()
 				run(t, "mount", opened.Device, dir)
 				put(t, "data", dir, "f")
-				run(t, "umount", dir)
+				unmount(t, dir)
 			}
 		})
 	}

@@ -93,11 +93,6 @@ func mountVolume(t testing.TB, device, fs string) string {
 	return dir
 }
 
-func unmount(t testing.TB, dir string) {
-	t.Helper()
-	must(t, unix.Unmount(dir, 0))
-}
-
 func TestFeaturesAreFoundByTrying(t *testing.T) {
 	for name, c := range map[string]struct {
 		fs   string

@@ -97,7 +97,7 @@ func TestWhatIsInUseIsNeitherRetainedNorArchived(t *testing.T) {
 	dir := t.TempDir()
 	run(t, "mkfs.ext4", "-q", imageOf(path, v))
 	run(t, "mount", attached(t, p, v), dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { unmount(t, dir) })
 	base := under(t, path)
 	for _, policy := range []v1alpha1.DeletePolicy{v1alpha1.RetainData, v1alpha1.ArchiveData, v1alpha1.DeleteData} {
 		wantKind(t, p.Delete(t.Context(), v, datastore.Disposal{Policy: policy, Wipe: v1alpha1.WipeDiscard}), fault.Precondition, "pvc-1")

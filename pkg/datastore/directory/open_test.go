@@ -254,7 +254,7 @@ func TestAPoolIsUnavailableWhileItsDiskIsNotMounted(t *testing.T) {
 	create(t, p, v)
 	c.PoolUUID = poolUUID(t, p)
 
-	run(t, "umount", path) // nothing is kept open
+	unmount(t, path) // nothing is kept open
 	for op, err := range everyCall(t, p, v) {
 		wantKind(t, err, fault.Unavailable, "not mounted", path)
 		if t.Failed() {

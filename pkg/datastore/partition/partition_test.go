@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -309,4 +310,23 @@ func TestMountOptionsAreOnAList(t *testing.T) {
 	if out := do(t, "grep", r.mountedAt("fast"), "/proc/self/mountinfo"); !strings.Contains(out, "noatime") || !strings.Contains(out, "allocsize=64k") {
 		t.Errorf("mounted as %s", out)
 	}
+}
+
+// Somebody's copy of all mounts (unshare(2), a container that is started) outlives the one with which a file system was looked at.
+func TestACopyOfTheLookIsOutlasted(t *testing.T) {
+	eachType(t, func(t *testing.T, r *rig) {
+		do(t, "mkfs."+r.spec.Partition.FSType, "-q", r.device())
+		look := t.TempDir()
+		option := map[string]string{"ext4": "noload", "xfs": "norecovery", "btrfs": "rescue=nologreplay"}[r.spec.Partition.FSType]
+		do(t, "mount", "-o", "ro,"+option, r.device(), look)
+		other := exec.Command("unshare", "--mount", "sh", "-c", "echo; exec sleep 1")
+		out, err := other.StdoutPipe()
+		must(t, err)
+		must(t, other.Start())
+		_, err = io.ReadFull(out, make([]byte, 1)) // it has its copy
+		must(t, err)
+		do(t, "umount", look)
+		create(t, r.opened(), image("v-1"))
+		must(t, other.Wait())
+	})
 }

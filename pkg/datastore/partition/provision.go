@@ -2,6 +2,10 @@ package partition
 
 import (
 	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
@@ -58,7 +62,7 @@ func (p *pool) attach(ctx context.Context, d *device, t filesystem.Type, making 
 		return err
 	}
 	mount := func(more ...string) error {
-		return p.mounts.Mount(ctx, d.path, p.path, string(t), append(more, options...))
+		return outlast(ctx, t, func() error { return p.mounts.Mount(ctx, d.path, p.path, string(t), append(more, options...)) })
 	}
 	if t == filesystem.Btrfs { // what limits directories there is no option of mount(8)
 		return mount()
@@ -79,4 +83,26 @@ func (p *pool) attach(ctx context.Context, d *device, t filesystem.Type, making 
 		}
 	}
 	return mount()
+}
+
+// lingering is how long a mount may outlive its unmounting: a program that is given mounts of its own (unshare(2), a container)
+// takes a copy of all, and drops it a moment later.
+const lingering = 5 * time.Second
+
+// outlast tries to mount a file system until no copy of the mount with which it was looked at keeps its options. Of that btrfs says
+// that the new ones are invalid.
+func outlast(ctx context.Context, t filesystem.Type, mount func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, lingering)
+	defer cancel()
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
+		err := mount()
+		if !fault.Is(err, fault.Busy) && (t != filesystem.Btrfs || !errors.Is(err, unix.EINVAL)) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
 }
