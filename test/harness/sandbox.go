@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,8 +132,14 @@ func again(attr *syscall.SysProcAttr, env ...string) (int, error) {
 }
 
 // forgetOthers takes what other tests have mounted out of this namespace: its copy would keep their devices busy for as
-// long as this sandbox lives.
+// long as this sandbox lives. What these tests run from, in a machine of the test bed, is no others'.
 func forgetOthers(base string) error {
+	self, selfErr := os.Executable()
+	here, hereErr := os.Getwd()
+	if err := errors.Join(selfErr, hereErr); err != nil {
+		return err
+	}
+	needed := []string{base, self, here, os.Getenv(binaryVariable)}
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
@@ -140,7 +147,8 @@ func forgetOthers(base string) error {
 	within := func(path, folder string) bool { return strings.HasPrefix(path+"/", folder+"/") }
 	for line := range strings.Lines(string(text)) {
 		path := unescape(strings.Fields(line)[4])
-		if path == os.TempDir() || !within(path, os.TempDir()) || within(path, base) || within(base, path) {
+		ours := slices.ContainsFunc(needed, func(n string) bool { return within(n, path) })
+		if path == os.TempDir() || !within(path, os.TempDir()) || within(path, base) || ours {
 			continue
 		}
 		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

@@ -2,7 +2,6 @@ package directory_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -100,16 +99,13 @@ func mount(t testing.TB, image, dir string) {
 // unmount outlasts what holds a mount for a moment only: a program that is being started has all that is open here.
 func unmount(t testing.TB, dir string) {
 	t.Helper()
-	for n := 0; ; n++ {
-		err := unix.Unmount(dir, 0)
-		if err == nil {
-			return
+	limit, tick := time.After(time.Minute), time.Tick(10*time.Millisecond)
+	for err := unix.Unmount(dir, 0); err != nil; err = unix.Unmount(dir, 0) {
+		select {
+		case <-limit:
+			t.Fatalf("unmount %s: %v", dir, err)
+		case <-tick:
 		}
-		if !errors.Is(err, unix.EBUSY) || n == 100 {
-			t.Errorf("unmount %s: %v", dir, err)
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 
