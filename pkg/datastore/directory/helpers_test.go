@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,7 @@ func mount(t testing.TB, image, dir string) {
 			run(t, "losetup", "-d", device)
 		}
 		if mounted(dir) {
+			runtime.GC() // closes what calls had open that "died" in this process
 			unmount(t, dir)
 		}
 	})
