@@ -18,9 +18,7 @@ import (
 )
 
 const (
-	pointsVariable = "TEST_CRASH_POINTS"
-	offsetVariable = "TEST_CRASH_OFFSET"
-	pointFlag      = "crash.at"
+	pointFlag = "crash.at"
 
 	pool = "pool"
 )
@@ -35,17 +33,6 @@ func onlyPoint() int {
 		return 0
 	}
 	return n
-}
-
-// all tells whether all points are to be tried.
-func all() bool { return os.Getenv(pointsVariable) == "all" }
-
-// offset is which of the points are tried where only each n-th is: others every day.
-func offset(n int) int {
-	if at, err := strconv.Atoi(os.Getenv(offsetVariable)); err == nil {
-		return at % n
-	}
-	return time.Now().YearDay() % n
 }
 
 // kind is a kind of volume in the matrix.
@@ -129,7 +116,7 @@ func TestTheDriverMayDieAtAnyPointOfALife(t *testing.T) {
 			switch {
 			case !k.can(row.Can()):
 				continue // it is refused: test/conformance
-			case all():
+			case crash.All():
 				every = 1
 			case !ours:
 				continue
@@ -191,12 +178,12 @@ func (m *matrix) run(t *testing.T) {
 
 // crashes tries the points.
 func (m *matrix) crashes(t *testing.T, points int) (tried, died, missed int) {
-	for k := 1 + offset(m.every); k <= points; k += m.every {
+	for k := 1 + crash.Offset(m.every); k <= points; k += m.every {
 		if only := onlyPoint(); only > 0 && k != only {
 			continue
 		}
 		again := []int{0}
-		if all() {
+		if crash.All() {
 			again = append(again, 1+k%3) // recovery is killed too, at one of its own points
 		}
 		for _, second := range again {

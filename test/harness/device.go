@@ -67,7 +67,7 @@ func (d *Device) Disconnect() error {
 		if len(at) == 0 {
 			break
 		}
-		if err := unix.Unmount(at[len(at)-1], 0); err != nil {
+		if err := Unmount(at[len(at)-1]); err != nil {
 			return fmt.Errorf("unmount %s: %w", at[len(at)-1], err)
 		}
 	}

@@ -120,7 +120,7 @@ func (d *Disk) Mount(flags uintptr) error {
 }
 
 // Unmount unmounts the disk. The mount point stays. Still in use is EBUSY.
-func (d *Disk) Unmount() error { return unix.Unmount(d.Path, 0) }
+func (d *Disk) Unmount() error { return Unmount(d.Path) }
 
 // Remount changes the flags of the mounted file system.
 func (d *Disk) Remount(flags uintptr) error {
@@ -187,7 +187,7 @@ func (d *Disk) Free() (int64, error) {
 // unmountAll takes away all mounts on a path, however many lie on each other.
 func unmountAll(path string) error {
 	for {
-		err := unix.Unmount(path, 0)
+		err := Unmount(path)
 		switch {
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
 			return nil // not a mount point any more
@@ -212,7 +212,7 @@ func UnmountUnder(folder string) error {
 	}
 	slices.Reverse(paths)
 	for _, path := range paths {
-		if err := unix.Unmount(path, 0); err != nil {
+		if err := Unmount(path); err != nil {
 			return fmt.Errorf("unmount %s: %w", path, err)
 		}
 	}

@@ -333,7 +333,7 @@ func TestADiskOfDeviceMapperIsFoundByEachOfItsNames(t *testing.T) {
 	m := newMachine()
 	cleanDisks(t)
 	t.Cleanup(func() { cleanDisks(t) })
-	run(t, "dmsetup", "create", "mapped", "--table", "0 2048000 linear "+disks()[0]+" 0")
+	run(t, "dmsetup", "create", "mapped", "--table", "0 204800 linear "+disks()[0]+" 0")
 	run(t, "vgcreate", "--devices", "/dev/mapper/mapped", "vg", "/dev/mapper/mapped")
 	for _, name := range []string{"/dev/mapper/mapped", "/dev/dm-0"} {
 		seen, err := lvm.Scan(t.Context(), m.runner, []string{name})

@@ -78,7 +78,7 @@ func (p *pool) scrap(ctx context.Context, lv lvm.LogicalVolume, wipe v1alpha1.Wi
 	}
 	retag := lvm.Retag{Name: lv.Name, Add: []string{p.remainder(wipe), since(p.tools.Now())}, Remove: slices.Concat(
 		[]string{makingTag}, having(lv.Tags, atTag), having(lv.Tags, keptTag), having(lv.Tags, sinceTag))}
-	device, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, lv.Name)
+	device, err := p.bare(ctx, vg, lv.Name)
 	switch {
 	case fault.Is(err, fault.NotFound):
 	case err != nil:
@@ -95,7 +95,7 @@ func since(t time.Time) string { return sinceTag + strconv.FormatInt(t.Unix(), 1
 
 // keep marks a volume as one that was deleted and whose data stays; an archived one gets a name that people can read.
 func (p *pool) keep(ctx context.Context, vg *lvm.VolumeGroup, i item, policy v1alpha1.DeletePolicy) error {
-	if device, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, i.Name); err == nil && device.Opens > 0 {
+	if device, err := p.bare(ctx, vg, i.Name); err == nil && device.Opens > 0 {
 		return fault.New(fault.Precondition, "%s/%s is in use: %s is open %d times", vg.Name, i.Name, device.Path, device.Opens)
 	}
 	if i.state != kept {

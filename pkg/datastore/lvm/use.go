@@ -3,17 +3,23 @@ package lvm
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/lvm"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 )
 
 // Open activates the volume, and nothing else but the thin pool that it lies in.
-func (p *pool) Open(ctx context.Context, v datastore.Volume, _ bool) (datastore.Opened, error) {
+func (p *pool) Open(ctx context.Context, v datastore.Volume, readOnly bool) (datastore.Opened, error) {
 	opened, err := p.attach(ctx, v)
+	if err == nil && readOnly {
+		opened, err = p.protect(ctx, opened)
+	}
 	return opened, p.about(err, "open", v)
 }
 
@@ -47,6 +53,31 @@ func (p *pool) attach(ctx context.Context, v datastore.Volume) (datastore.Opened
 	return datastore.Opened{Device: d.Path, Bytes: size, Identity: i.mark.UID, Discard: p.thinPool != ""}, err
 }
 
+// protect puts a loop device that takes no writes on a volume's device, for a consumer who may only read: others may write
+// meanwhile.
+func (p *pool) protect(ctx context.Context, o datastore.Opened) (datastore.Opened, error) {
+	err := onNode(o.Device, func(f *os.File) error {
+		sector, err := blockdev.SectorSizeOf(f)
+		if err != nil {
+			return err
+		}
+		l, err := p.tools.Loop.Attach(ctx, f, loop.Options{ReadOnly: true, SectorSize: sector})
+		o.Device, o.Bytes, o.Discard = l.Path, l.Bytes, false
+		return err
+	})
+	return o, err
+}
+
+// onNode does something with a device's open node.
+func onNode(path string, do func(*os.File) error) error {
+	f, err := blockdev.Open(path, blockdev.Mode{})
+	if err != nil {
+		return fault.As(fault.Unavailable, err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	return do(f)
+}
+
 // whyNot says why a volume can't be used, where its storage tells.
 func (p *pool) whyNot(ctx context.Context, i item, err error) error {
 	vg, looked := p.fresh(ctx)
@@ -76,7 +107,7 @@ func (p *pool) detach(ctx context.Context, v datastore.Volume) error {
 	if err != nil {
 		return err
 	}
-	d, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, i.Name)
+	d, err := p.bare(ctx, vg, i.Name)
 	switch {
 	case fault.Is(err, fault.NotFound), err == nil && d.Opens > 0:
 		return nil
@@ -88,6 +119,19 @@ func (p *pool) detach(ctx context.Context, v datastore.Volume) error {
 		return nil
 	}
 	return err
+}
+
+// bare is a volume's active device once no loop device of ours that nobody uses is on it. One that is not active is fault.NotFound.
+func (p *pool) bare(ctx context.Context, vg *lvm.VolumeGroup, name string) (lvm.Device, error) {
+	d, _, err := lvm.FindDeviceNamed(vg.UUID, vg.Name, name)
+	if err != nil || d.Opens == 0 {
+		return d, err
+	}
+	if err := onNode(d.Path, func(f *os.File) error { return p.tools.Loop.Detach(ctx, f) }); err != nil {
+		return d, err
+	}
+	d, _, err = lvm.FindDeviceNamed(vg.UUID, vg.Name, name)
+	return d, err
 }
 
 // InUse is what datastore.InUse asks.
@@ -109,7 +153,16 @@ func (p *pool) inUse(ctx context.Context, v datastore.Volume) (bool, error) {
 	if fault.Is(err, fault.NotFound) {
 		return false, nil
 	}
-	return d.Opens > 0, err
+	if err != nil || d.Opens > 0 {
+		return d.Opens > 0, err
+	}
+	// A raw volume may be published, and not be open at the moment.
+	major, minor, err := blockdev.Number(d.Path)
+	if err != nil {
+		return false, err
+	}
+	published, err := mount.New(mount.Config{}).OfNode(ctx, major, minor)
+	return len(published) > 0, err
 }
 
 // Find reads the volume's mark.

@@ -44,7 +44,7 @@ func mountByHand(t *testing.T, s *lvmStorage, use func(dir string)) {
 	check(t, os.Mkdir(dir, 0o755))
 	check(t, unix.Mount(content.Path, dir, "ext4", 0, ""))
 	use(dir)
-	check(t, errors.Join(unix.Unmount(dir, 0), content.Close()))
+	check(t, errors.Join(harness.Unmount(dir), content.Close()))
 }
 
 // onEachGroup runs a test on each volume group, in a machine of the test bed. Elsewhere there are none.

@@ -178,7 +178,7 @@ func (s *partitionStorage) Foreign(t testing.TB) harness.Camera {
 	t.Helper()
 	check(t, s.mountOwn(0, ""))
 	static := directoryStorage{&harness.Disk{Type: s.fs, Image: s.Image, Path: s.own}}.Foreign(t)
-	check(t, unix.Unmount(s.own, 0))
+	check(t, harness.Unmount(s.own))
 	var outside, inside []string
 	for _, path := range static.Files {
 		if rest, ok := strings.CutPrefix(path, s.own); ok {
@@ -203,7 +203,7 @@ func (s *partitionStorage) look(p harness.Photo, inside []string) error {
 		if err := s.mountOwn(unix.MS_RDONLY, map[string]string{"ext4": "noload", "xfs": "norecovery"}[s.fs]); err != nil {
 			return err
 		}
-		defer func() { _ = unix.Unmount(s.own, 0) }() // a later mount says so
+		defer func() { _ = harness.Unmount(s.own) }() // a later mount says so
 	}
 	var c harness.Camera
 	for _, rest := range inside {
