@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/datastore-csi/datastore-csi/cmd/measure"
 	"github.com/datastore-csi/datastore-csi/cmd/parts"
+	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/cluster"
 	"github.com/datastore-csi/datastore-csi/pkg/controller"
 	"github.com/datastore-csi/datastore-csi/pkg/driver"
@@ -47,6 +49,7 @@ type role struct {
 	options    Options
 	db         *kube.DB
 	leases     *coordination.CoordinationV1Client
+	core       *core.CoreV1Client
 	liveness   *cluster.Liveness
 	controller *controller.Controller
 	metrics    *measure.Metrics
@@ -62,12 +65,11 @@ func connect(ctx context.Context, o Options) (*role, error) {
 	if r.leases, err = coordination.NewForConfig(config); err != nil {
 		return nil, err
 	}
-	namespaces, err := core.NewForConfig(config)
-	if err != nil {
+	if r.core, err = core.NewForConfig(config); err != nil {
 		return nil, err
 	}
 	if r.options.ClusterID == "" {
-		if r.options.ClusterID, err = cluster.ID(ctx, namespaces); err != nil {
+		if r.options.ClusterID, err = cluster.ID(ctx, r.core); err != nil {
 			return nil, err
 		}
 	}
@@ -133,6 +135,13 @@ func (r *role) start(ctx context.Context, group *errgroup.Group) error {
 func (r *role) lead(ctx context.Context) {
 	log := klog.FromContext(ctx)
 	log.Info("Leading")
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	sweeping.Go(func() {
+		cluster.Leftovers{
+			Driver: v1alpha1.DriverName, Volumes: r.db.Store().Volumes, Claims: r.core, PVs: r.core, Delete: r.controller.Delete, Now: time.Now,
+		}.Run(ctx)
+	})
 	if err := r.controller.Lead(ctx); err != nil && ctx.Err() == nil {
 		log.Error(err, "Leading failed")
 	}
