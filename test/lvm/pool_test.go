@@ -1,15 +1,19 @@
 package lvm
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/datastore-csi/datastore-csi/pkg/api/v1alpha1"
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/step"
 )
 
 // kinds are the two kinds of datastore.
@@ -273,5 +277,56 @@ func TestRetainedAndArchived(t *testing.T) {
 				t.Errorf("%d bytes count as promised", s.Own)
 			}
 		})
+	}
+}
+
+// Reclaim looks at the group, and then wipes one thing after the other: what is finished meanwhile is not taken for what a broken call
+// left.
+func TestAVolumeThatIsFinishedDuringReclaimStays(t *testing.T) {
+	r := newRig(t, 1, nil)
+	gone := r.volume("a-gone", 8*mib, "")
+	gone.Wipe = v1alpha1.WipeZero
+	r.create(gone)
+	r.remove(gone)
+	v := r.volume("b-made", 16*mib, "ext4")
+	blocked := func(word string) (ctx context.Context, reached, goOn chan struct{}) {
+		reached, goOn = make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		return step.WithHook(t.Context(), func(_, what string) {
+			if strings.Contains(what, word) {
+				once.Do(func() { close(reached); <-goOn })
+			}
+		}), reached, goOn
+	}
+	making, isMaking, goOnMaking := blocked("make ext4")
+	made := make(chan error, 1)
+	go func() {
+		_, err := r.Create(making, v, nil, nil)
+		made <- err
+	}()
+	await(t, isMaking)
+	wiping, isWiping, goOnWiping := blocked("zero")
+	reclaimed := make(chan error, 1)
+	go func() { reclaimed <- r.Reclaim(wiping) }()
+	await(t, isWiping)
+	close(goOnMaking)
+	must(t, <-made)
+	close(goOnWiping)
+	must(t, <-reclaimed)
+	if _, err := r.Find(t.Context(), v); err != nil {
+		t.Fatalf("the volume that was finished meanwhile: %v", err)
+	}
+	mounted(t, r.opened(v).Device, func(string) {})
+	r.closed(v)
+	r.remove(v)
+	must(t, r.Reclaim(t.Context()))
+}
+
+func await(t *testing.T, event <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(2 * time.Minute):
+		t.Fatal("it never came so far")
 	}
 }

@@ -28,6 +28,11 @@ func (p *pool) create(ctx context.Context, v datastore.Volume, from *datastore.V
 	if least := minBytes(fsType(v)); v.Bytes < least {
 		return datastore.Made{}, fault.New(fault.Invalid, "%d bytes are too few for it, the least is %d", v.Bytes, least)
 	}
+	// Before it is looked at: Reclaim takes out of use what nobody works on.
+	if !p.claim(lvName(v)) {
+		return datastore.Made{}, fault.New(fault.Busy, "another call makes it, or clears away what an earlier one left of it; try again")
+	}
+	defer p.unclaim(lvName(v))
 	vg, err := p.enter(ctx)
 	if err != nil {
 		return datastore.Made{}, err
@@ -44,7 +49,6 @@ func (p *pool) create(ctx context.Context, v datastore.Volume, from *datastore.V
 	if err := p.mayPromise(); err != nil {
 		return datastore.Made{}, err
 	}
-	defer p.begin(lvName(v))()
 	m := mark{Volume: v}
 	if from != nil {
 		err = p.copy(ctx, m, *from, progress)

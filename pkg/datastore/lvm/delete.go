@@ -191,7 +191,7 @@ func (p *pool) reclaim(ctx context.Context) error {
 				errs = append(errs, p.wipe(ctx, name))
 			}
 		case making:
-			errs = append(errs, p.sweep(ctx, lv))
+			errs = append(errs, p.sweep(ctx, name))
 		}
 	}
 	return errors.Join(append(errs, p.Remove(ctx, lvm.Removal{}, done...), p.dropTemporaries(ctx))...)
@@ -201,7 +201,20 @@ func (p *pool) reclaim(ctx context.Context) error {
 const lasting = 24 * time.Hour
 
 // sweep takes out of use what a call that broke has left, unless it can be gone on with.
-func (p *pool) sweep(ctx context.Context, lv lvm.LogicalVolume) error {
+func (p *pool) sweep(ctx context.Context, name string) error {
+	if !p.claim(name) {
+		return nil
+	}
+	defer p.unclaim(name)
+	// Looked at only now: the call that makes it may have ended well since the caller looked.
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	lv, ok := vg.LVs[name]
+	if !ok || !p.mine(lv) || stateOf(lv.Tags) != making {
+		return nil
+	}
 	m, err := readMark(lv.Tags)
 	if err != nil || m.ClusterID != p.marker.Cluster {
 		return nil // List tells of it
@@ -211,14 +224,10 @@ func (p *pool) sweep(ctx context.Context, lv lvm.LogicalVolume) error {
 			return nil
 		}
 	}
-	if !p.claim(lv.Name) {
-		return nil
-	}
-	defer p.unclaim(lv.Name)
 	return p.scrap(ctx, lv, p.wipeOf(m.Wipe))
 }
 
-// claim is begin for what nobody works on; false says that somebody does.
+// claim is for what nobody works on; false says that somebody does.
 func (p *pool) claim(name string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -209,7 +209,8 @@ func unpublish() move {
 }
 
 // expand asks for so many bytes; what was asked for before, and not answered, may be there already.
-func expand(bytes int64) move {
+// Behind tells that there may be no room right behind the volume.
+func expand(bytes int64, behind bool) move {
 	return move{
 		name: fmt.Sprintf("expand to %d MiB", bytes/mib),
 		outcomes: func(w world) []outcome {
@@ -221,11 +222,15 @@ func expand(bytes int64) move {
 			case deleting:
 				return stays(w, codes.Aborted, codes.OK, codes.NotFound)
 			}
+			var refused []outcome
+			if behind && bytes > w.size {
+				refused = stays(w, codes.ResourceExhausted)
+			}
 			// What was asked for before may be under way still: a smaller size doesn't stop it.
 			if w.size = max(w.size, bytes); w.want <= w.size {
 				w.want = 0
 			}
-			return becomes(w)
+			return append(refused, becomes(w)...)
 		},
 		broken: func(w world) []world {
 			if w.phase != ready || bytes <= w.size {
