@@ -158,7 +158,7 @@ func (s *lvmStorage) Mistakes(name string) []Mistake {
 		{"a volume group that is an option", at("--all", "volumeGroup"), "--all"},
 		{"a device without its path", at([]string{"sda"}, "devices"), "sda"},
 		{"a thin pool that can't be", at("a/b", "thinPool", "name"), "a/b"},
-		{"a chunk that can't be", at("1000", "thinPool", "chunkSize"), "chunkSize"},
+		{"a chunk that can't be", at(harness.Fields{"name": thinPool, "chunkSize": "1000"}, "thinPool"), "chunkSize"},
 		{"a provision that isn't one", at("Always", "provision"), "Always"},
 	}
 }
