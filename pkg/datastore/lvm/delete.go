@@ -136,24 +136,24 @@ const mostReadable = 32
 func archiveName(m mark, now time.Time) string {
 	parts := []string{"archived"}
 	for _, part := range []string{m.Labels[namespaceLabel], m.Labels[claimLabel]} {
-		if part = readable(part); part != "" {
+		if part = readable(part, mostReadable); part != "" {
 			parts = append(parts, part)
 		}
 	}
 	if len(parts) == 1 {
-		parts = append(parts, cmp.Or(readable(m.Name), m.ID))
+		parts = append(parts, cmp.Or(readable(m.Name, 2*mostReadable), m.ID)) // alone it has the place of two
 	}
 	return strings.Join(append(parts, now.UTC().Format(time.DateOnly)), ".")
 }
 
 // readable makes of a stranger's text what may stand in a volume's name.
-func readable(s string) string {
+func readable(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' {
 			return r
 		}
 		return '-'
-	}, s[:min(len(s), mostReadable)])
+	}, s[:min(len(s), most)])
 	return strings.Trim(s, "-")
 }
 
