@@ -95,6 +95,20 @@ func TestAFailureIsReportedAndTheWorkTriedAgain(t *testing.T) {
 	}
 }
 
+func TestWhatAFailedTryLeftIsReclaimedBeforeTheNext(t *testing.T) {
+	r := newRig(t, func(r *rig) {
+		m := r.pools["a"]
+		m.fail = fault.New(fault.Busy, "what an earlier call left is being removed")
+		m.reclaimed = func() {
+			if m.failed > 0 {
+				m.fail = nil
+			}
+		}
+	})
+	r.create(t, record("v", "a", gib))
+	r.await(t, "v", "ready", phase(v1alpha1.Ready))
+}
+
 func TestAPoolThatHangsDelaysNoOther(t *testing.T) {
 	hang := make(chan struct{})
 	r := newRig(t, func(r *rig) { r.pools["a"].creating = hang })

@@ -27,6 +27,7 @@ func (a *Agent) create(ctx context.Context, s *subject) error {
 		return a.reject(ctx, pool, s, err)
 	}
 	if err != nil {
+		a.reclaimSoon(s.on) // what it left may be in the way of the next try
 		return err
 	}
 	says := s.marked()

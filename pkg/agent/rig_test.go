@@ -33,6 +33,7 @@ type memory struct {
 	features []v1alpha1.Feature
 	creates  int
 	fail     error
+	failed   int // calls of Create
 	// copied is the source of the last copy.
 	copied datastore.Volume
 	// failCopies ends copies.
@@ -40,6 +41,8 @@ type memory struct {
 	// creating, copying and reclaiming, where set, block that work until they are closed. A copy tells
 	// progress before, and ends with its context.
 	creating, copying, reclaiming chan struct{}
+	// reclaimed, where set, is called by Reclaim.
+	reclaimed func()
 	// lists counts the calls of List; again is closed by the next one.
 	lists int
 	again chan struct{}
@@ -92,6 +95,7 @@ func (m *memory) Create(ctx context.Context, v datastore.Volume, from *datastore
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
+		m.failed++
 		return datastore.Made{}, m.fail
 	}
 	return m.keep(v, v.Bytes), nil
@@ -180,6 +184,11 @@ func (m *memory) Delete(_ context.Context, v datastore.Volume, d datastore.Dispo
 }
 
 func (m *memory) Reclaim(ctx context.Context) error {
+	m.mu.Lock()
+	if m.reclaimed != nil {
+		m.reclaimed()
+	}
+	m.mu.Unlock()
 	if m.reclaiming == nil {
 		return nil
 	}
