@@ -135,12 +135,19 @@ func (r *role) start(ctx context.Context, group *errgroup.Group) error {
 func (r *role) lead(ctx context.Context) {
 	log := klog.FromContext(ctx)
 	log.Info("Leading")
-	var sweeping sync.WaitGroup
-	defer sweeping.Wait()
-	sweeping.Go(func() {
+	tables := r.db.Store()
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() {
 		cluster.Leftovers{
-			Driver: v1alpha1.DriverName, Volumes: r.db.Store().Volumes, Claims: r.core, PVs: r.core, Delete: r.controller.Delete, Now: time.Now,
+			Driver: v1alpha1.DriverName, Volumes: tables.Volumes, Claims: r.core, PVs: r.core, Delete: r.controller.Delete, Now: time.Now,
 		}.Run(ctx)
+	})
+	others.Go(func() {
+		events := cluster.Events{Datastores: tables.Datastores, Volumes: tables.Volumes, Recorder: cluster.NewRecorder(ctx, r.core)}
+		if err := events.Run(ctx); err != nil && ctx.Err() == nil {
+			log.Error(err, "Posting events failed")
+		}
 	})
 	if err := r.controller.Lead(ctx); err != nil && ctx.Err() == nil {
 		log.Error(err, "Leading failed")

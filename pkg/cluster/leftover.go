@@ -20,9 +20,10 @@ const (
 	// deletionPatience is how long one deletion may take before the next is begun.
 	deletionPatience = time.Minute
 
-	// How the provisioner names a claim's volume, and the label that its record gets of what it says.
+	// How the provisioner names a claim's volume, and the labels that its record gets of what it says.
 	claimPrefix    = "pvc-"
 	claimNamespace = v1alpha1.Group + "/pvc-namespace"
+	claimName      = v1alpha1.Group + "/pvc-name"
 )
 
 // Leftovers deletes volumes that were made for a claim which was deleted meanwhile, where the provisioner died before it had

@@ -61,7 +61,7 @@ func pvOf(driver, handle string) core.PersistentVolume {
 	}}}
 }
 
-func claimOf(namespace, name, uid string) core.PersistentVolumeClaim {
+func madeClaim(namespace, name, uid string) core.PersistentVolumeClaim {
 	return core.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, UID: types.UID(uid)}}
 }
 
@@ -76,8 +76,8 @@ func TestOnlyVolumesThatNobodyHasUsedAndNobodyWantsAreDeleted(t *testing.T) {
 		goes   bool
 	}{
 		"its claim is gone":               {goes: true},
-		"its claim's name is another's":   {claims: []core.PersistentVolumeClaim{claimOf("ns", "data", "2")}, goes: true},
-		"its claim is there":              {claims: []core.PersistentVolumeClaim{claimOf("ns", "renamed", "1")}},
+		"its claim's name is another's":   {claims: []core.PersistentVolumeClaim{madeClaim("ns", "data", "2")}, goes: true},
+		"its claim is there":              {claims: []core.PersistentVolumeClaim{madeClaim("ns", "renamed", "1")}},
 		"a PersistentVolume names it":     {pvs: []core.PersistentVolume{pvOf("driver", "pvc-1")}},
 		"another driver's names it":       {pvs: []core.PersistentVolume{pvOf("other", "pvc-1")}, goes: true},
 		"it is young":                     {alter: func(v *volume) { v.CreationTimestamp = metav1.NewTime(now.Add(-leftoverAge)) }},
