@@ -108,14 +108,17 @@ func TestVolumesOutliveADiskThatFailsNowAndThen(t *testing.T) {
 	serving(t, d)
 }
 
-// Two hundred volumes are made, grown, copied and removed with ten callers at once: no command waits for udev, none is left behind,
+// Two hundred volumes (forty, unless all crash points are tried) are made, grown, copied and removed with ten callers at once: no command waits for udev, none is left behind,
 // and after a restart those that are staged are there, on the host as for the driver.
-func TestTwoHundredVolumes(t *testing.T) {
+func TestManyVolumesAndCallers(t *testing.T) {
 	ctx := t.Context()
 	g := newGroup(t, "many", 1, 8*gib, 6*gib)
 	d := serve(t, g)
 	before := g.volumes(t)
-	all := make([]*harness.Volume, 200)
+	all := make([]*harness.Volume, 40)
+	if crash.All() {
+		all = make([]*harness.Volume, 200)
+	}
 	for i := range all {
 		all[i] = d.Volume(t, harness.Claim{Block: true, Bytes: 4 * mib, Parameters: in()})
 	}
@@ -126,7 +129,7 @@ func TestTwoHundredVolumes(t *testing.T) {
 		_, err := all[i].Expand(ctx, 8*mib)
 		return err
 	})
-	snapshots := make([]*harness.Snapshot, 20)
+	snapshots := make([]*harness.Snapshot, len(all)/10)
 	for i := range snapshots {
 		snapshots[i] = all[i].Snapshot()
 	}
