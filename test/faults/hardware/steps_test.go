@@ -15,7 +15,7 @@ import (
 )
 
 // everyNth of the changes of a life are tried, each day others; all with TEST_CRASH_POINTS=all.
-const everyNth = 4
+const everyNth = 8
 
 // Before each change of a life the disk fails, and works again once the call has ended: the call ends in time, with an error or
 // without one, the same call succeeds then, and in the end nothing is left of the volume and a neighbour has its bytes.
