@@ -17,7 +17,7 @@ func discoverCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	onHost(c, func(ctx context.Context, box *container.Container) error {
-		o.Out, o.ToolRoot = c.OutOrStdout(), box.Root()
+		o.Out, o.Tools = c.OutOrStdout(), box.Tools()
 		return discover.Run(ctx, o)
 	})
 	o.AddFlags(c.Flags())

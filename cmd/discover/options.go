@@ -27,8 +27,8 @@ type Options struct {
 	// All shows loop devices and what can never be used, too.
 	All bool
 	Out io.Writer
-	// ToolRoot is the root of the tools; empty is this process's own.
-	ToolRoot string
+	// Tools is where tools are found and run.
+	Tools command.Place
 }
 
 // AddFlags adds the options' flags to a set.
@@ -60,7 +60,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	found, err := look(ctx, command.New(command.Config{Root: o.ToolRoot}))
+	found, err := look(ctx, command.New(command.Config{Place: o.Tools}))
 	if err != nil {
 		return err
 	}

@@ -39,8 +39,8 @@ type Config struct {
 	StateDir, MountDir string
 	Store              *store.Store
 	Metrics            *measure.Metrics
-	// ToolRoot is the root of the tools; empty is this process's own.
-	ToolRoot string
+	// Tools is where tools are found and run.
+	Tools command.Place
 	// Hook stands in the context of all work; nil in the shipped binary.
 	Hook step.Hook
 }
@@ -56,7 +56,7 @@ type Side struct {
 // New wires a host's side; nothing works yet.
 func New(ctx context.Context, c Config) (*Side, error) {
 	s := &Side{}
-	run := command.New(command.Config{Observe: c.Metrics.Command, Root: c.ToolRoot})
+	run := command.New(command.Config{Observe: c.Metrics.Command, Place: c.Tools})
 	tools, err := parts.Tools(run)
 	if err != nil {
 		return nil, err

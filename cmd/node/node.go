@@ -93,7 +93,7 @@ func connect(ctx context.Context, o Options) (*role, error) {
 	}
 	r.side, err = hostside.New(ctx, hostside.Config{
 		Host: o.Host, ClusterID: r.options.ClusterID, Version: o.Version, Machine: machine, StateDir: o.StateDir, MountDir: o.MountDir,
-		Store: r.db.Store(), Metrics: r.metrics, ToolRoot: o.Container.Root(),
+		Store: r.db.Store(), Metrics: r.metrics, Tools: o.Container.Tools(),
 	})
 	if err != nil {
 		r.db.Close()

@@ -52,16 +52,23 @@ type Config struct {
 	// Path is the list of folders, separated by colons, in which tools are found and which they get as
 	// PATH. "" means DefaultPath.
 	Path string
-	// Root, where not "", is a folder in which tools are found and which they have as their root, their libraries and
-	// settings with it. Paths among their arguments are then paths beneath it: see file.PathForTool for one that always works.
-	Root string
+	// Place is where tools are found and run.
+	Place Place
+}
+
+// Place is a container that tools are found and run in, with its libraries and settings. Paths among their arguments are then paths
+// of it: see file.PathForTool for one that always works. The zero value is where this process is.
+type Place struct {
+	// Root is a path of the container's root, Mounts one of its mount namespace, whose root that is. Tools look into the table of
+	// mounts, so that the root alone is not enough.
+	Root, Mounts string
 }
 
 // Runner runs tools. It is safe for use by many goroutines.
 type Runner struct {
 	observe func(tool, result string, took time.Duration)
 	path    string
-	root    string
+	place   Place
 
 	mu    sync.Mutex
 	stuck map[string]int
@@ -70,7 +77,7 @@ type Runner struct {
 
 // New returns a Runner.
 func New(c Config) *Runner {
-	r := &Runner{observe: c.Observe, path: c.Path, root: c.Root, stuck: map[string]int{}, facts: map[string]fact{}}
+	r := &Runner{observe: c.Observe, path: c.Path, place: c.Place, stuck: map[string]int{}, facts: map[string]fact{}}
 	if r.observe == nil {
 		r.observe = func(string, string, time.Duration) {}
 	}

@@ -39,12 +39,12 @@ func (r *Runner) executable(path string) bool {
 
 // stat says what a tool finds at a path: beneath the root, links that begin with a slash too.
 func (r *Runner) stat(path string) (os.FileInfo, error) {
-	if r.root == "" {
+	if r.place.Root == "" {
 		return os.Stat(path)
 	}
-	root, err := unix.Open(r.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	root, err := unix.Open(r.place.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open the tools' root %s: %w", r.root, err)
+		return nil, fmt.Errorf("open the tools' root %s: %w", r.place.Root, err)
 	}
 	defer func() { _ = unix.Close(root) }()
 	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})

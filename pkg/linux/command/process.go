@@ -28,6 +28,8 @@ const (
 type process struct {
 	cmd            *exec.Cmd
 	stdout, stderr *output
+	// mounts is a path of the mount namespace that it runs in; "" is this process's.
+	mounts string
 	// done gets the child's end. It has room for one, so that the reaper never waits for a reader.
 	done chan error
 
@@ -78,14 +80,14 @@ func (r *Runner) newProcess(path string, c Cmd) *process {
 	if limit <= 0 {
 		limit = DefaultMaxOutput
 	}
-	p := &process{stdout: &output{limit: limit}, stderr: &output{limit: limit}, done: make(chan error, 1)}
+	p := &process{mounts: r.place.Mounts, stdout: &output{limit: limit}, stderr: &output{limit: limit}, done: make(chan error, 1)}
 	if c.Combined {
 		p.stderr = p.stdout
 	}
 	p.cmd = &exec.Cmd{
 		Path: path, Args: append([]string{c.Tool}, c.Args...), Env: r.environment(c.Env), Dir: "/",
 		Stdout: p.stdout, Stderr: p.stderr, WaitDelay: pipeGrace,
-		SysProcAttr: &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, Chroot: r.root},
+		SysProcAttr: &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL},
 	}
 	if c.Stdin != nil {
 		p.cmd.Stdin = bytes.NewReader(c.Stdin)
@@ -97,8 +99,13 @@ func (r *Runner) newProcess(path string, c Cmd) *process {
 // dead parent when the thread that forked ends, and a thread of the Go runtime may end early.
 func (p *process) live() {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := p.cmd.Start()
+	err := p.enter()
+	if p.mounts == "" {
+		defer runtime.UnlockOSThread()
+	} // else the thread, which is of another mount namespace now, ends with this goroutine
+	if err == nil {
+		err = p.cmd.Start()
+	}
 	if err == nil {
 		p.started()
 		p.awaitExit()
@@ -106,6 +113,25 @@ func (p *process) live() {
 		err = p.cmd.Wait()
 	}
 	p.straggler.end(func() { p.done <- err })
+}
+
+// enter brings this thread into the mount namespace of the tool, which the child gets from it.
+func (p *process) enter() error {
+	if p.mounts == "" {
+		return nil
+	}
+	fd, err := unix.Open(p.mounts, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the tools' mount namespace: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("part with the other threads' root: %w", err)
+	}
+	if err := unix.Setns(fd, unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("enter the tools' mount namespace: %w", err)
+	}
+	return nil
 }
 
 // started notes the pid, and kills at once where the context ended during the start.

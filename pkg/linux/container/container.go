@@ -4,8 +4,8 @@
 // The process that the container was started with stays in it: it passes signals on and ends as the other ends. So a command that
 // is run in the container later (kubectl exec) still finds the container's files, and the container's mounts live as long as it does.
 //
-// Of the container the program keeps two folders, as descriptors, since no path of the host leads to them: its root, from which tools run
-// (command.Config.Root), and that of its account in the cluster.
+// Of the container the program keeps three things, as descriptors, since no path of the host leads to them: its root and its mount
+// namespace, in which tools run (command.Place), and the folder of its account in the cluster.
 package container
 
 import (
@@ -19,18 +19,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/datastore-csi/datastore-csi/pkg/fault"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/command"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/mount"
 )
 
 const (
 	// marker is the variable by which Inside knows what Enter left; its value names the descriptors in their order.
 	marker      = "DATASTORE_CSI_CONTAINER"
-	rootOnly    = "root"
-	withAccount = "root,account"
+	plain       = "root,mounts"
+	withAccount = "root,mounts,account"
 
 	// The descriptors: what os/exec gives a child begins behind the three standard ones.
 	rootFD    = 3
-	accountFD = 4
+	mountsFD  = 4
+	accountFD = 5
 
 	// accountDir is where every container finds its account.
 	accountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -38,7 +40,7 @@ const (
 
 // Container is what a process on the host keeps of the container that it came from. Nil is none: then there is nothing but the
 // host.
-type Container struct{ root, account *os.File }
+type Container struct{ root, mounts, account *os.File }
 
 // Inside returns the container that Enter left for this process, nil where it was started otherwise. It is called once.
 func Inside() (*Container, error) {
@@ -56,13 +58,15 @@ func Inside() (*Container, error) {
 		if c.account, err = adopt(accountFD, accountDir); err != nil {
 			return nil, err
 		}
-	case rootOnly:
+	case plain:
 	default:
 		return nil, fault.New(fault.Invalid, "the variable %s is the driver's own: it must not be set", marker)
 	}
 	if c.root, err = adopt(rootFD, "/"); err != nil {
 		return nil, err
 	}
+	unix.CloseOnExec(mountsFD)
+	c.mounts = os.NewFile(mountsFD, self)
 	// It was started by a path that says nothing. Nobody but people reads it.
 	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	return c, nil
@@ -79,12 +83,12 @@ func adopt(fd int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Root is a path of the container's root; "" without a container.
-func (c *Container) Root() string {
+// Tools is where the container's tools are found and run; without a container, where this process is.
+func (c *Container) Tools() command.Place {
 	if c == nil {
-		return ""
+		return command.Place{}
 	}
-	return path(c.root)
+	return command.Place{Root: path(c.root), Mounts: path(c.mounts)}
 }
 
 // AccountDir is a path of the folder with the container's account in the cluster; "" where it has none.

@@ -120,7 +120,7 @@ func TestWithoutTheHostsProcessesThereIsNoHostToEnter(t *testing.T) {
 }
 
 func TestAVariableOfThatNameThatIsNotTheDriversIsRefused(t *testing.T) {
-	for _, value := range []string{"", "1", "root", "root,account"} {
+	for _, value := range []string{"", "1", "root,mounts", "root,mounts,account"} {
 		t.Setenv("DATASTORE_CSI_CONTAINER", value)
 		// Whatever the test has open at those numbers is no folder.
 		if c, err := container.Inside(); err == nil {
@@ -131,7 +131,7 @@ func TestAVariableOfThatNameThatIsNotTheDriversIsRefused(t *testing.T) {
 		t.Errorf("without: %v, %v", c, err)
 	}
 	var none *container.Container
-	if none.Root() != "" || none.AccountDir() != "" {
+	if none.Tools().Root != "" || none.AccountDir() != "" {
 		t.Error("no container has paths")
 	}
 }

@@ -126,11 +126,15 @@ func folders() ([]*os.File, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	mounts, err := os.Open(self)
+	if err != nil {
+		return nil, "", err
+	}
 	account, err := openFolder(accountDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return []*os.File{root}, rootOnly, nil
+		return []*os.File{root, mounts}, plain, nil
 	}
-	return []*os.File{root, account}, withAccount, err
+	return []*os.File{root, mounts, account}, withAccount, err
 }
 
 func openFolder(path string) (*os.File, error) {

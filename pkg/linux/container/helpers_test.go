@@ -79,7 +79,7 @@ func makeContainer(folder string) error {
 	account := filepath.Join(folder, "var/lib/k0s/kubelet/pods/1-2-3/volumes/kubernetes.io~projected/kube-api-access-x")
 	inside := filepath.Join(root, "run/secrets/kubernetes.io/serviceaccount")
 	var errs []error
-	for _, dir := range []string{root, account, inside, root + "/proc", root + "/usr", root + "/var", root + "/tools", root + "/old"} {
+	for _, dir := range []string{root, account, inside, root + "/proc", root + "/usr", root + "/var", root + "/tools", root + "/old", root + "/dev"} {
 		errs = append(errs, os.MkdirAll(dir, 0o755))
 	}
 	for link, to := range map[string]string{"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "/run", "linked": "/tools"} {
@@ -92,9 +92,10 @@ func makeContainer(folder string) error {
 		os.WriteFile(account+"/token", []byte("secret"), 0o600),
 		os.WriteFile(folder+"/of-the-host", nil, 0o600),
 		os.WriteFile(root+"/of-the-container", []byte("from the container"), 0o600),
-		os.WriteFile(root+"/tools/only-here", []byte("#!/bin/sh\nexec cat /of-the-container\n"), 0o755),
+		os.WriteFile(root+"/tools/only-here", []byte("#!/bin/sh\ngrep -q ' /proc ' /proc/self/mounts && exec cat /of-the-container\n"), 0o755),
 		unix.Mount(root, root, "", unix.MS_BIND, ""),
 		unix.Mount("/usr", root+"/usr", "", unix.MS_BIND|unix.MS_REC, ""),
+		unix.Mount("/dev", root+"/dev", "", unix.MS_BIND, ""),
 		unix.Mount(account, inside, "", unix.MS_BIND, ""),
 	)
 	return errors.Join(errs...)
@@ -179,11 +180,11 @@ func look(box *container.Container, folder string) (report, error) {
 	)
 	renewed, err5 := os.ReadFile(box.AccountDir() + "/token")
 	r.Renewed = string(renewed)
-	run := command.New(command.Config{Root: box.Root(), Path: "/nowhere:/linked:/bin"})
+	run := command.New(command.Config{Place: box.Tools(), Path: "/nowhere:/linked:/bin"})
 	out, err6 := run.Run(ctx, command.Cmd{Tool: "only-here"})
 	r.Tool = string(out)
 	var err7 error
-	for _, path := range []string{box.Root(), box.AccountDir()} { // no tool gets them
+	for _, path := range []string{box.Tools().Root, box.Tools().Mounts, box.AccountDir()} { // no tool gets them
 		fd, err := strconv.Atoi(filepath.Base(path))
 		flags, err1 := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 		if err7 = errors.Join(err7, err, err1); flags&unix.FD_CLOEXEC == 0 {
