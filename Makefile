@@ -111,7 +111,7 @@ test-cluster: $(TOOLS)/gotestsum ## The tests of the test cluster (cold, it firs
 	@$(gotest) cluster -count 1 -timeout 30m $(TESTFLAGS) ./test/cluster/...
 
 e2e: $(TOOLS)/gotestsum ## Images, chart, sidecars, kubelets, pods: the driver in a real cluster (cold, it first builds Kubernetes)
-	@hack/deps.sh cluster image fs
+	@hack/deps.sh cluster image testbed
 	@for module in kubernetes sidecars helm; do test/cluster/programs/build.sh $$module >/dev/null || exit 1; done
 	@hack/image.sh $(VERSION) $(BIN)/image
 	@$(gotest-v) e2e -count 1 -timeout 60m $(TESTFLAGS) ./test/e2e/

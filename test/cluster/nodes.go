@@ -91,7 +91,7 @@ func (c Config) startMachine(ctx context.Context, plane *control.Plane, m *membe
 		return err
 	}
 	machine, err := testbed.NewMachine(ctx, testbed.Config{
-		Name: m.Name, Memory: machineMemory, Disks: []testbed.Disk{{Path: disk}}, Modules: []string{"veth"},
+		Name: m.Name, Memory: machineMemory, Disks: []testbed.Disk{{Path: disk}}, Modules: []string{"veth", "dm-thin-pool", "dm-snapshot"},
 		Shares: []string{c.Dir}, Interfaces: []string{tap}, HungAfter: -1, Launcher: c.Launcher,
 	})
 	if err != nil {

@@ -38,6 +38,7 @@ var env struct {
 	tool, kubectl, helm string
 }
 
+// nodes are those on this machine's kernel. Another one has a kernel of its own: see machine.
 var nodes = []string{"node1", "node2"}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -93,7 +94,7 @@ func start(ctx context.Context, keep string) error {
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", env.tool, "../cluster/cmd/cluster").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the cluster's program: %w: %s", err, out)
 	}
-	env.Config = cluster.Config{Dir: dir, Name: "e2e", Nodes: len(nodes), Sidecars: true}
+	env.Config = cluster.Config{Dir: dir, Name: filepath.Base(dir), Nodes: len(nodes), Machines: 1, Sidecars: true}
 	tags := map[string]string{}
 	for _, name := range []string{"node", "controller"} {
 		file, err := filepath.Abs(filepath.Join(images, name+".tar"))
