@@ -111,8 +111,11 @@ func (c *Controller) raise(ctx context.Context, v *v1alpha1.DatastoreVolume, poo
 		return nil, err
 	}
 	grown, err := c.await(ctx, raised, func(now *v1alpha1.DatastoreVolume) (bool, error) {
-		if f := now.Status.Worker.Failure; f != nil && f.ObservedGeneration >= raised.Generation && f.Reason == fault.Exhausted.String() {
-			return false, fault.New(fault.Exhausted, "%s", f.Message)
+		if f := now.Status.Worker.Failure; f != nil && f.ObservedGeneration >= raised.Generation {
+			// Something else has to change first. Of what stands in the way of a volume in use the worker tries again.
+			if kind := fault.ParseKind(f.Reason); kind == fault.Exhausted || kind == fault.Precondition {
+				return false, fault.New(kind, "%s", f.Message)
+			}
 		}
 		return now.Status.Worker.Size.Value() >= bytes, nil
 	})

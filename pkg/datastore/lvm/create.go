@@ -151,16 +151,36 @@ func (p *pool) mayShow() bool {
 // makeRaw makes a linear volume of extents that read as zeroes.
 func (p *pool) makeRaw(ctx context.Context, m mark) error {
 	name := lvName(m.Volume)
-	vg, err := p.enter(ctx)
-	if err != nil {
-		return err
+	return p.named(ctx, func() error {
+		vg, err := p.enter(ctx)
+		if err != nil {
+			return err
+		}
+		on, done, err := p.zeroes(ctx, name, vg.RoundUp(m.Bytes))
+		if err != nil {
+			return err
+		}
+		defer done()
+		return p.Group.Create(ctx, lvm.NewVolume{Name: name, Bytes: m.Bytes, Tags: m.tags(), On: on})
+	})
+}
+
+// named makes a change that names the extents which it wants, and names others where it failed and the group is no more what it was:
+// snapshots and volumes of several devices take extents that LVM chooses.
+func (p *pool) named(ctx context.Context, change func() error) error {
+	for n := 1; ; n++ {
+		before, err := p.enter(ctx)
+		if err != nil {
+			return err
+		}
+		failed := change()
+		if failed == nil || n == rounds || !fault.Is(failed, fault.Internal) {
+			return failed
+		}
+		if now, err := p.enter(ctx); err != nil || now.Seqno == before.Seqno {
+			return failed
+		}
 	}
-	on, done, err := p.zeroes(ctx, name, vg.RoundUp(m.Bytes))
-	if err != nil {
-		return err
-	}
-	defer done()
-	return p.Group.Create(ctx, lvm.NewVolume{Name: name, Bytes: m.Bytes, Tags: m.tags(), On: on})
 }
 
 func (p *pool) makeThin(ctx context.Context, m mark) error {
@@ -180,9 +200,13 @@ func (p *pool) makeThin(ctx context.Context, m mark) error {
 
 // carve makes a thick volume that is not whole yet, active, and tells whether it reads as zeroes.
 func (p *pool) carve(ctx context.Context, m mark, more []string) (bool, error) {
+	return false, p.named(ctx, func() error { return p.carveOnce(ctx, m, more) })
+}
+
+func (p *pool) carveOnce(ctx context.Context, m mark, more []string) error {
 	vg, err := p.layout(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	n := lvm.NewVolume{
 		Name: lvName(m.Volume), Bytes: m.Bytes, Shape: p.shape(m.Volume, vg), Active: true, Tags: slices.Concat(m.tags(), []string{makingTag}, more),
@@ -190,12 +214,12 @@ func (p *pool) carve(ctx context.Context, m mark, more []string) (bool, error) {
 	if n.Shape.Segment == "" {
 		on, _, done, err := p.space.pick(vg, vg.RoundUp(m.Bytes), false)
 		if err != nil {
-			return false, err
+			return err
 		}
 		defer done()
 		n.On = on
 	}
-	return false, p.Group.Create(ctx, n)
+	return p.Group.Create(ctx, n)
 }
 
 // layout is enter with the free extents known.

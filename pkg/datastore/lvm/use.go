@@ -218,12 +218,14 @@ func (p *pool) grow(ctx context.Context, i item, bytes, more int64) error {
 	if i.Kind != lvm.Linear {
 		return p.growWide(ctx, i, bytes)
 	}
-	on, done, err := p.zeroes(ctx, i.Name, more)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return p.Extend(ctx, i.Name, bytes, on)
+	return p.named(ctx, func() error {
+		on, done, err := p.zeroes(ctx, i.Name, more)
+		if err != nil {
+			return err
+		}
+		defer done()
+		return p.Extend(ctx, i.Name, bytes, on)
+	})
 }
 
 // growWide grows a raw volume that lies on several devices, by extents that LVM chooses: it must not be in use while they are zeroed.

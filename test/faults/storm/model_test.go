@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // A model that explains everything finds nothing: these answers it must not explain.
@@ -25,7 +27,7 @@ func TestTheModelRefusesWhatADriverMustNotAnswer(t *testing.T) {
 		"losing a volume":                  {look("validate"), there, codes.NotFound},
 		"another volume of the same name":  {createOther(), there, codes.OK},
 		"a volume where there is no room":  {create(nil, "", codes.ResourceExhausted), world{phase: absent}, codes.OK},
-		"refusing what is alone as busy":   {expand(2*mib, false), there, codes.Aborted},
+		"refusing what is alone as busy":   {expand(2*mib, rows.Can{}), there, codes.Aborted},
 		"failing for a reason of its own":  {publish(), up, codes.Internal},
 		"staging without an attachment":    {stage(false), world{phase: ready, attached: readWrite}, codes.OK},
 		"finding what was deleted":         {look("get"), world{phase: absent}, codes.OK},
@@ -60,7 +62,7 @@ func TestACallWithoutAnAnswerLeavesAllThatItMayHaveDone(t *testing.T) {
 func TestCallsAtOnceNeedAnOrderThatExplainsThem(t *testing.T) {
 	there := only(world{phase: ready, size: mib})
 	answered := func(m move, code codes.Code) flying { return flying{move: m, err: codeError(code)} }
-	if next := explain(there, []flying{answered(remove(), codes.OK), answered(expand(2*mib, false), codes.OK)}); !next[world{phase: absent}] || len(next) != 1 {
+	if next := explain(there, []flying{answered(remove(), codes.OK), answered(expand(2*mib, rows.Can{}), codes.OK)}); !next[world{phase: absent}] || len(next) != 1 {
 		t.Errorf("grown and deleted it is %v", next)
 	}
 	if next := explain(there, []flying{answered(remove(), codes.OK), answered(remove(), codes.Aborted)}); len(next) == 0 {

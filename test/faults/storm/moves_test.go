@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/codes"
+
+	"github.com/datastore-csi/datastore-csi/test/harness/rows"
 )
 
 // The table of the contract: what each call may answer in each state, and what it leads to. A driver that is alone with its caller
@@ -209,8 +211,8 @@ func unpublish() move {
 }
 
 // expand asks for so many bytes; what was asked for before, and not answered, may be there already.
-// Behind tells that there may be no room right behind the volume.
-func expand(bytes int64, behind bool) move {
+// Can says what may stand in its way.
+func expand(bytes int64, can rows.Can) move {
 	return move{
 		name: fmt.Sprintf("expand to %d MiB", bytes/mib),
 		outcomes: func(w world) []outcome {
@@ -223,8 +225,13 @@ func expand(bytes int64, behind bool) move {
 				return stays(w, codes.Aborted, codes.OK, codes.NotFound)
 			}
 			var refused []outcome
-			if behind && bytes > w.size {
+			if can.Behind && bytes > w.size {
 				refused = stays(w, codes.ResourceExhausted)
+			}
+			if can.IdleGrowth && bytes > w.size { // it has snapshots, and is in use: tried again until it is not
+				later := w
+				later.want = bytes
+				refused = append(refused, outcome{codes.FailedPrecondition, later})
 			}
 			// What was asked for before may be under way still: a smaller size doesn't stop it.
 			if w.size = max(w.size, bytes); w.want <= w.size {

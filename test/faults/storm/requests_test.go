@@ -106,7 +106,7 @@ func (c *caller) expand(o *object, random *rand.Rand) request {
 func (c *caller) expandTo(o *object, bytes int64) request {
 	v := o.volume
 	return request{
-		move: func() move { return expand(c.storage.Can().Round(bytes), c.storage.Can().Behind) },
+		move: func() move { return expand(c.storage.Can().Round(bytes), c.storage.Can()) },
 		call: func(ctx context.Context) error { _, err := v.Expand(ctx, bytes); return err },
 		size: func() int64 { return v.Size },
 	}

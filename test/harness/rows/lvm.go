@@ -43,10 +43,10 @@ func (l lvm) sized(bytes int64) Row { return lvm{thin: l.thin, bytes: bytes} }
 func (l lvm) Can() Can {
 	can := Can{
 		Provisioning: []string{"thick"}, Granularity: extent, Snapshots: true, Clones: true, CopiesInUse: true, Wipes: true,
-		Shared: true,
+		Shared: true, IdleGrowth: true,
 	}
 	if l.thin { // whose blocks are zeroed before a volume gets them
-		can.Provisioning, can.Shares, can.Wipes = []string{"thin"}, true, false
+		can.Provisioning, can.Shares, can.Wipes, can.IdleGrowth = []string{"thin"}, true, false, false
 	}
 	return can
 }

@@ -90,6 +90,8 @@ type Can struct {
 	Shared bool
 	// Behind tells that a volume grows into the free space right behind it, where another one may lie.
 	Behind bool
+	// IdleGrowth tells that a volume with snapshots grows only while it is not in use.
+	IdleGrowth bool
 	// Wipes tells that what is overwritten in a volume is overwritten on the disk, so that "wipe: zero" can be had.
 	Wipes bool
 }
