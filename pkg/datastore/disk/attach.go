@@ -86,7 +86,8 @@ func (p *pool) there(v datastore.Volume) bool {
 	return ok
 }
 
-// detach has the kernel forget a partition. One that anybody uses is fault.Precondition.
+// detach has the kernel forget a partition. One that anybody uses is fault.Precondition: also a raw one that is published and not open at the
+// moment, whose number would become another's under its consumer.
 func (o opened) detach(ctx context.Context, n int) error {
 	d, ok, err := gpt.Find(o.file, n)
 	if err != nil || !ok {
@@ -95,6 +96,13 @@ func (o opened) detach(ctx context.Context, n int) error {
 	err = onNode(d, func(f *os.File) error { return o.pool.tools.Loop.Detach(ctx, f) })
 	if err != nil {
 		return err
+	}
+	published, err := mount.New(mount.Config{}).OfNode(ctx, d.Major, d.Minor)
+	if err != nil {
+		return err
+	}
+	if len(published) > 0 {
+		return fault.New(fault.Precondition, "%s is published at %s", d.Path, published[0].MountPoint)
 	}
 	return gpt.Remove(ctx, o.file, n)
 }

@@ -119,7 +119,8 @@ func (p *pool) tear(ctx context.Context, source datastore.Volume) error {
 	var copies []datastore.Volume
 	for _, m := range p.members {
 		for _, e := range m.entries {
-			if e.mark != nil && e.mark.Phase == making && e.mark.Source != nil && *e.mark.Source == (origin{ID: source.ID, UID: source.UID}) && e.mark.Done > 0 {
+			if e.mark != nil && e.mark.Phase == making && e.mark.Source != nil && *e.mark.Source == (origin{ID: source.ID, UID: source.UID}) &&
+				(e.mark.Done > 0 || e.mark.Clean) { // what a crash left unnoted makes its space no cleaner
 				copies = append(copies, e.mark.volume())
 			}
 		}

@@ -226,6 +226,40 @@ func TestACloneDiesAnywhereAndGoesOn(t *testing.T) {
 	})
 }
 
+// Space that read as zeroes does so no more once a copy was begun there, also where it died before it noted anything: zeroes of a source that
+// was written to since must be copied.
+func TestACloneIntoCleanSpaceDiesAndItsSourceChanges(t *testing.T) {
+	d := newDrive(t, diskBytes, 512)
+	c := config(d)
+	p := open(t, c)
+	c.PoolUUID = status(t, p).UUID
+	v, w := raw("source", 130*mib), raw("copy", 130*mib)
+	create(t, p, v)
+	create(t, p, w)
+	remove(t, p, w) // which zeroes its space
+	crashes(t, func() job {
+		p := open(t, c)
+		write(t, attach(t, p, v), "mine", 130*mib)
+		detach(t, p, v)
+		return job{Call: "create", Devices: []string{d.path}, PoolUUID: c.PoolUUID, Volume: w, From: &v}
+	}, func(point string) {
+		p := open(t, c)
+		want := ""
+		if _, err := p.Find(t.Context(), w); err == nil {
+			want = "mine" // it was whole
+		}
+		run(t, "dd", "if=/dev/zero", "of="+attach(t, p, v), "bs=1M", "count=130", "conv=fsync", "status=none")
+		detach(t, p, v)
+		_, err := p.Create(t.Context(), w, &v, nil)
+		must(t, err)
+		if !holds(t, attach(t, p, w), want, 0, 130*mib) {
+			t.Errorf("died before %q: the copy differs", point)
+		}
+		detach(t, p, w)
+		remove(t, p, w)
+	})
+}
+
 func TestExpandDiesAnywhereAndIsRepeated(t *testing.T) {
 	d := newDrive(t, diskBytes, 512)
 	c := config(d)
