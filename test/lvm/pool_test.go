@@ -322,6 +322,84 @@ func TestAVolumeThatIsFinishedDuringReclaimStays(t *testing.T) {
 	must(t, r.Reclaim(t.Context()))
 }
 
+// What a copy that failed was read from bears its name until it is wiped. It is no picture of the source any more.
+func TestACopyIsNeverReadFromWhatAnEarlierOneLeft(t *testing.T) {
+	r := newRig(t, 2, nil)
+	ctx := t.Context()
+	v := r.volume("source", 40*mib, "")
+	r.create(v)
+	want := fill(t, r.opened(v).Device, 1)
+	r.closed(v)
+	filler := r.volume("filler", 140*mib, "ext4")
+	filler.Wipe = v1alpha1.WipeNone
+	r.create(filler)
+	w := r.volume("copy", 140*mib, "")
+	if _, err := r.Create(ctx, w, &v, nil); !fault.Is(err, fault.Exhausted) {
+		t.Fatalf("a copy that doesn't fit: %v", err)
+	}
+	r.remove(filler)
+	if _, err := r.Create(ctx, w, &v, nil); !fault.Is(err, fault.Busy) {
+		t.Errorf("with an earlier try's store in the way: %v", err)
+	}
+	must(t, r.Reclaim(ctx))
+	_, err := r.Create(ctx, w, &v, nil)
+	must(t, err)
+	o := r.opened(w)
+	if sum(t, o.Device, 40*mib) != want || !zeroes(t, o.Device, 40*mib) {
+		t.Error("the copy is not what its source was")
+	}
+	r.closed(w)
+}
+
+// A copy activates its source where that is not in use. Who opens it meanwhile keeps it, also where it is not open when the copy ends.
+func TestASourceThatIsOpenedDuringItsCopyStaysActive(t *testing.T) {
+	r := newRig(t, 2, nil)
+	v := r.volume("source", 40*mib, "")
+	r.create(v)
+	fill(t, r.opened(v).Device, 1)
+	r.closed(v)
+	var once sync.Once
+	var device string
+	copying := step.WithHook(t.Context(), func(_, what string) {
+		if strings.Contains(what, "copy a range") {
+			once.Do(func() { device = r.opened(v).Device })
+		}
+	})
+	_, err := r.Create(copying, r.volume("copy", 40*mib, ""), &v, nil)
+	must(t, err)
+	if f, err := os.Open(device); err != nil {
+		t.Errorf("the source was taken away from who opened it: %v", err)
+	} else {
+		must(t, f.Close())
+	}
+	r.closed(v)
+}
+
+// A raw volume that couldn't be zeroed is not whole.
+func TestAVolumeThatCouldNotBeZeroedIsNotWhole(t *testing.T) {
+	r := newRig(t, 2, nil)
+	v := r.volume("raw", 32*mib, "")
+	v.Redundancy = v1alpha1.Mirror
+	var once sync.Once
+	failing := step.WithHook(t.Context(), func(_, what string) {
+		if strings.Contains(what, "zero a range") {
+			once.Do(func() {
+				for name := range strings.FieldsSeq(run(t, "dmsetup", "info", "-c", "--noheadings", "-o", "name")) {
+					if strings.HasPrefix(name, "vg-raw") && !strings.Contains(name, "_r") {
+						run(t, "dmsetup", "wipe_table", "--noudevsync", name) // all that is written fails
+					}
+				}
+			})
+		}
+	})
+	if made, err := r.Create(failing, v, nil, nil); err == nil {
+		t.Errorf("made %+v of a device that fails", made)
+	}
+	if made, err := r.Find(t.Context(), v); !fault.Is(err, fault.NotFound) {
+		t.Errorf("it is there: %+v, %v", made, err)
+	}
+}
+
 func await(t *testing.T, event <-chan struct{}) {
 	t.Helper()
 	select {

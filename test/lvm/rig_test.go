@@ -16,6 +16,7 @@ import (
 	"github.com/datastore-csi/datastore-csi/pkg/datastore"
 	pools "github.com/datastore-csi/datastore-csi/pkg/datastore/lvm"
 	"github.com/datastore-csi/datastore-csi/pkg/linux/blockdev"
+	"github.com/datastore-csi/datastore-csi/pkg/linux/loop"
 )
 
 // rig is a datastore of type lvm on this machine, called as the agent does.
@@ -42,9 +43,11 @@ func newRig(t *testing.T, count int, change func(*v1alpha1.Datastore)) *rig {
 	}
 	d.SetDefaults()
 	m := newMachine()
+	loops, err := loop.New(loop.Config{})
+	must(t, err)
 	r := &rig{t: t, machine: m, kind: pools.Type(), config: datastore.Config{
 		Datastore: d, ClusterID: cluster, MachineID: "0123456789abcdef0123456789abcdef", Host: "node-1", Claims: &datastore.Claims{},
-		Tools: datastore.Tools{Command: m.runner, Now: time.Now, NewUUID: uuid.NewString},
+		Tools: datastore.Tools{Command: m.runner, Loop: loops, Now: time.Now, NewUUID: uuid.NewString},
 	}}
 	r.open()
 	return r

@@ -50,6 +50,9 @@ func (p *pool) snapshot(ctx context.Context, of, snap datastore.Volume) (datasto
 	if err != nil {
 		return datastore.Made{}, fault.Wrap(err, "find the source", of.ID)
 	}
+	if err := source.settled(vg); err != nil {
+		return datastore.Made{}, err
+	}
 	if err := p.mayPromise(); err != nil {
 		return datastore.Made{}, err
 	}
@@ -132,7 +135,8 @@ func (p *pool) mapped(ctx context.Context, name string) (int64, error) {
 }
 
 // borrow activates a volume for a moment, or as long as its name is held by nobody else. The function that it returns deactivates what was not active
-// before: what was may be staged, also where nobody has it open.
+// before, and was not opened since: what was may be staged, also where nobody has it open, and another device would get its number. It
+// is called with activation held.
 func (p *pool) borrow(ctx context.Context, name string) (rest func() error, err error) {
 	vg, err := p.enter(ctx)
 	if err != nil {
@@ -152,6 +156,12 @@ func (p *pool) borrow(ctx context.Context, name string) (rest func() error, err 
 		return nil, err
 	}
 	return func() error {
+		p.mu.Lock()
+		opened := p.attached[name]
+		p.mu.Unlock()
+		if opened {
+			return nil
+		}
 		err := p.Group.Deactivate(ctx, name)
 		if fault.Is(err, fault.Precondition) || fault.Is(err, fault.NotFound) { // it is in use by now, or gone
 			return nil
@@ -171,11 +181,14 @@ func (p *pool) copy(ctx context.Context, m mark, from datastore.Volume, progress
 	if err != nil {
 		return fault.Wrap(err, "find the source", from.ID)
 	}
-	if err := checkCopy(m.Volume, source.mark); err != nil {
+	if err := errors.Join(checkCopy(m.Volume, source.mark), source.settled(vg)); err != nil {
 		return err
 	}
 	if source.Health == lvm.Overflowed {
 		return overflowed(vg, source.Name)
+	}
+	if source.mark.Snapshot && p.thinPool == "" && source.Kind != lvm.Snapshot {
+		return fault.New(fault.NotFound, "snapshot %s/%s was split from its origin, as one is that is being deleted: what is in it is no picture of anything", vg.Name, source.Name)
 	}
 	m.Source = &datastore.Volume{ID: from.ID, UID: from.UID, ClusterID: from.ClusterID, Snapshot: from.Snapshot}
 	if progress == nil {
@@ -185,6 +198,14 @@ func (p *pool) copy(ctx context.Context, m mark, from datastore.Volume, progress
 		return p.cloneThin(ctx, vg, m, source)
 	}
 	return p.copyThick(ctx, vg, m, source, progress)
+}
+
+// settled refuses a source to which something was added that still shows what others left there.
+func (i item) settled(vg *lvm.VolumeGroup) error {
+	if i.HasTag(growingTag) {
+		return fault.New(fault.Busy, "%s/%s grows, and what is added to it is not zeroed yet; try again", vg.Name, i.Name)
+	}
+	return nil
 }
 
 // checkCopy refuses copies that could never be used.
@@ -251,7 +272,14 @@ func (p *pool) copyThick(ctx context.Context, vg *lvm.VolumeGroup, m mark, sourc
 	}
 	if !source.mark.Snapshot {
 		read = temporary(name)
-		_, there := vg.LVs[read]
+		left, there := vg.LVs[read]
+		if there && !p.reads(left, source.Name) {
+			var err error
+			if begun {
+				err = p.scrap(ctx, target, p.wipeOf(m.Wipe))
+			}
+			return errors.Join(err, fault.New(fault.Busy, "%s/%s, which an earlier try was copied from, is being removed; try again", vg.Name, read))
+		}
 		if begun && !there { // of another instant
 			if err := p.scrap(ctx, target, p.wipeOf(m.Wipe)); err != nil {
 				return err
@@ -273,6 +301,11 @@ func (p *pool) copyThick(ctx context.Context, vg *lvm.VolumeGroup, m mark, sourc
 	if err != nil {
 		return err
 	}
+	giveBack := func() error {
+		p.activation.Lock()
+		defer p.activation.Unlock()
+		return rest()
+	}
 	err = p.transfer(ctx, name, read, m, progress)
 	if err == nil && fsType(m.Volume) == string(filesystem.Btrfs) {
 		err = p.ownUUID(ctx, name, m)
@@ -284,9 +317,9 @@ func (p *pool) copyThick(ctx context.Context, vg *lvm.VolumeGroup, m mark, sourc
 		err = p.finish(ctx, name)
 	}
 	if err != nil && ctx.Err() != nil {
-		return errors.Join(err, rest()) // it goes on
+		return errors.Join(err, giveBack()) // it goes on
 	}
-	return errors.Join(err, p.dropTemporary(ctx, name), rest())
+	return errors.Join(err, p.dropTemporary(ctx, name), giveBack())
 }
 
 // sourceKey is what a copy's source is known by.
@@ -304,6 +337,12 @@ func (p *pool) takeTemporary(ctx context.Context, vg *lvm.VolumeGroup, name stri
 	return p.SnapshotThick(ctx, temporary(name), source.Name, store, []string{temporaryTag + p.marker.Pool})
 }
 
+// reads tells whether a volume is the snapshot of a source that a copy is to be read from. What an earlier try gave up bears its name until
+// Reclaim has removed it: the store that was split off, which holds no picture of anything.
+func (p *pool) reads(lv lvm.LogicalVolume, source string) bool {
+	return lv.Kind == lvm.Snapshot && lv.Origin == source && lv.HasTag(temporaryTag+p.marker.Pool) && stateOf(lv.Tags) != remains
+}
+
 // dropTemporary removes the snapshot that a copy was read from.
 func (p *pool) dropTemporary(ctx context.Context, name string) error {
 	vg, err := p.enter(ctx)
@@ -311,7 +350,7 @@ func (p *pool) dropTemporary(ctx context.Context, name string) error {
 		return err
 	}
 	lv, there := vg.LVs[temporary(name)]
-	if !there || !lv.HasTag(temporaryTag+p.marker.Pool) {
+	if !there || !lv.HasTag(temporaryTag+p.marker.Pool) || stateOf(lv.Tags) == remains {
 		return nil
 	}
 	return p.scrap(ctx, lv, p.wipeOf(v1alpha1.WipeDefault))
@@ -327,7 +366,7 @@ func (p *pool) dropTemporaries(ctx context.Context) error {
 	for _, name := range slices.Sorted(keys(vg.LVs)) {
 		lv := vg.LVs[name]
 		copied, ok := cutTemporary(name)
-		if !ok || lv.Kind != lvm.Snapshot || !lv.HasTag(temporaryTag+p.marker.Pool) || stateOf(lv.Tags) == remains || p.worksOn(copied) {
+		if !ok || !lv.HasTag(temporaryTag+p.marker.Pool) || stateOf(lv.Tags) == remains || p.worksOn(copied) {
 			continue
 		}
 		if target, there := vg.LVs[copied]; there && stateOf(target.Tags) == making {
@@ -396,6 +435,8 @@ func (p *pool) intact(ctx context.Context, name string, lasting bool) error {
 		return err
 	}
 	switch lv, there := vg.LVs[name]; {
+	case there && lv.Kind != lvm.Snapshot:
+		return fault.New(fault.NotFound, "snapshot %s/%s was deleted while it was copied", vg.Name, name)
 	case there && lv.Health != lvm.Overflowed:
 		return nil
 	case lasting:

@@ -133,7 +133,10 @@ func (p *pool) make(ctx context.Context, m mark) error {
 		}
 	}
 	if m.Filesystem == nil {
-		return errors.Join(p.zero(ctx, name, 0), p.finish(ctx, name))
+		if err := p.zero(ctx, name, 0); err != nil {
+			return err // it still shows what others left there
+		}
+		return p.finish(ctx, name)
 	}
 	if err := p.format(ctx, name, m, clean); err != nil {
 		return err

@@ -35,6 +35,11 @@ func (p *pool) Delete(ctx context.Context, v datastore.Volume, d datastore.Dispo
 }
 
 func (p *pool) delete(ctx context.Context, v datastore.Volume, d datastore.Disposal) error {
+	// A copy that was told to end may not have ended yet, and notes how far it is: a wipe would begin there.
+	if !p.claim(lvName(v)) {
+		return fault.New(fault.Busy, "another call works on it; try again")
+	}
+	defer p.unclaim(lvName(v))
 	vg, err := p.enter(ctx)
 	if err != nil {
 		return err
@@ -75,6 +80,10 @@ func (p *pool) scrap(ctx context.Context, lv lvm.LogicalVolume, wipe v1alpha1.Wi
 	}
 	if wipe == v1alpha1.WipeNone && len(vg.SnapshotsOf(lv.Name)) == 0 {
 		return p.Remove(ctx, lvm.Removal{}, lv.Name)
+	}
+	lv, there := vg.LVs[lv.Name] // how far work on it came may have been noted since the caller looked
+	if !there {
+		return nil
 	}
 	retag := lvm.Retag{Name: lv.Name, Add: []string{p.remainder(wipe), since(p.tools.Now())}, Remove: slices.Concat(
 		[]string{makingTag}, having(lv.Tags, atTag), having(lv.Tags, keptTag), having(lv.Tags, sinceTag))}
@@ -194,7 +203,21 @@ func (p *pool) reclaim(ctx context.Context) error {
 			errs = append(errs, p.sweep(ctx, name))
 		}
 	}
-	return errors.Join(append(errs, p.Remove(ctx, lvm.Removal{}, done...), p.dropTemporaries(ctx))...)
+	return errors.Join(append(errs, p.removeAll(ctx, done), p.dropTemporaries(ctx))...)
+}
+
+// removeAll removes remainders that need no wipe. They are looked at again: since they were found, wiping others may have taken hours, in
+// which an administrator may have taken one back.
+func (p *pool) removeAll(ctx context.Context, names []string) error {
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool {
+		wipe, ours := p.ordered(vg.LVs[name].Tags)
+		return !ours || wipe != v1alpha1.WipeNone || len(vg.SnapshotsOf(name)) > 0
+	})
+	return p.Remove(ctx, lvm.Removal{}, names...)
 }
 
 // lasting is how long a copy that was interrupted is kept, so that it can go on.
@@ -272,6 +295,15 @@ func (p *pool) wipe(ctx context.Context, name string) error {
 	}
 	if err != nil {
 		return err
+	}
+	if lv.Kind == lvm.RAID { // a leg that failed has kept what it had
+		now, err := p.fresh(ctx)
+		if err != nil {
+			return err
+		}
+		if now.LVs[name].Health != lvm.Sound {
+			ranges = nil
+		}
 	}
 	if err := p.Remove(ctx, removal, name); err != nil {
 		return err

@@ -223,3 +223,41 @@ func TestCapabilitiesFollowTheSpec(t *testing.T) {
 		}
 	}
 }
+
+// LVM chooses extents for what is not made of named ones: for a while they are somebody's, and come back with what that wrote.
+func TestExtentsThatLVMChoseAreNotClean(t *testing.T) {
+	all := lvm.Range{PV: "a", Start: 0, Count: 100}
+	zeroed := []lvm.Range{{PV: "a", Start: 10, Count: 20}}
+	unknown := group(1, all)
+	unknown.Layout = false
+	for name, meanwhile := range map[string]*lvm.VolumeGroup{"seen": group(1, lvm.Subtract([]lvm.Range{all}, zeroed)...), "not seen": unknown} {
+		var s space
+		s.zeroed(group(1, all), group(1, all), zeroed)
+		s.see(meanwhile)
+		if on, ok, _, err := s.pick(group(1, all), 5, true); ok || err != nil {
+			t.Errorf("%s: picked %v as clean, %v", name, on, err)
+		}
+	}
+}
+
+// Between the end of a wipe and the look at what it gave back, others may have chosen it.
+func TestExtentsThatSomebodyIsFasterWithAreNotClean(t *testing.T) {
+	all := lvm.Range{PV: "a", Start: 0, Count: 100}
+	var s space
+	on, ok, done, err := s.pick(group(1, all), 20, false)
+	if !ok || err != nil {
+		t.Fatal(err)
+	}
+	s.zeroed(group(1, all), group(1, all), on)
+	done()
+	if on, ok, _, _ := s.pick(group(1, all), 5, true); ok {
+		t.Errorf("picked %v as clean, which was chosen before", on)
+	}
+	later := group(1, all)
+	later.Seqno = 7
+	s.see(later)
+	s.zeroed(group(1, all), group(1, all), on)
+	if on, ok, _, _ := s.pick(later, 5, true); ok {
+		t.Errorf("picked %v as clean, by a state of the group that has passed", on)
+	}
+}

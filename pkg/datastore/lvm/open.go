@@ -60,7 +60,7 @@ func (g *groups) openPool(ctx context.Context, c datastore.Config) (p *pool, err
 	}
 	p = &pool{
 		datastore: c.Datastore.Name, shared: g.get(c, uuid), tools: c.Tools, capabilities: capabilities(c.Datastore.Spec), spec: *spec,
-		paths: spec.Devices, making: map[string]bool{}, reclaiming: make(chan struct{}, 1), defaults: c.Datastore.Spec.Volumes,
+		paths: spec.Devices, making: map[string]bool{}, attached: map[string]bool{}, reclaiming: make(chan struct{}, 1), defaults: c.Datastore.Spec.Volumes,
 		capacity: c.Datastore.Spec.Capacity,
 	}
 	p.use(p.datastore, paths)

@@ -34,6 +34,7 @@ type pool struct {
 
 	mu       sync.Mutex
 	making   map[string]bool // names of volumes that a call works on
+	attached map[string]bool // names of volumes that were opened, and not closed since
 	defaults v1alpha1.VolumeDefaults
 	capacity v1alpha1.CapacityPolicy
 	// full says why a thin pool promises nothing new, as of the last measurement.
@@ -58,6 +59,7 @@ func (p *pool) enter(ctx context.Context) (*lvm.VolumeGroup, error) {
 	if err != nil {
 		return nil, fault.As(fault.Unavailable, err)
 	}
+	p.space.see(vg)
 	return vg, p.check(vg)
 }
 
@@ -67,6 +69,7 @@ func (p *pool) fresh(ctx context.Context) (*lvm.VolumeGroup, error) {
 	if err != nil {
 		return nil, fault.As(fault.Unavailable, err)
 	}
+	p.space.see(vg)
 	p.mu.Lock()
 	p.looked, p.last = p.tools.Now(), vg
 	p.mu.Unlock()

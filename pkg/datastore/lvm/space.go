@@ -16,6 +16,8 @@ const mostPieces = 32
 type space struct {
 	mu    sync.Mutex
 	epoch int64
+	// seqno is of the latest state of the group that was seen in that epoch.
+	seqno int64
 	clean []lvm.Range
 	// taken are extents that somebody is about to make a volume of.
 	taken []lvm.Range
@@ -57,14 +59,25 @@ func usable(vg *lvm.VolumeGroup) []lvm.Range {
 	})
 }
 
-// follow forgets what may not hold any more.
+// see is told of every state of the group that is looked at, before anything is changed by it: LVM may have given extents that read as
+// zeroes to a volume by its own choice, and they are given back with what that wrote.
+func (s *space) see(vg *lvm.VolumeGroup) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.follow(vg)
+}
+
+// follow forgets what may not hold any more. Which extents LVM has taken is not known without the layout.
 func (s *space) follow(vg *lvm.VolumeGroup) {
 	if s.epoch != vg.Epoch {
-		s.epoch, s.clean = vg.Epoch, nil
+		s.epoch, s.seqno, s.clean = vg.Epoch, vg.Seqno, nil
 	}
-	if vg.Layout {
-		s.clean = lvm.Intersect(s.clean, vg.Free)
+	s.seqno = max(s.seqno, vg.Seqno)
+	if !vg.Layout {
+		s.clean = nil
+		return
 	}
+	s.clean = lvm.Intersect(s.clean, vg.Free)
 }
 
 // zeroed says that extents which were given back read as zeroes, unless somebody else was there since the group was looked at before.
@@ -72,7 +85,8 @@ func (s *space) zeroed(before, after *lvm.VolumeGroup, ranges []lvm.Range) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.follow(after)
-	if before.Epoch == after.Epoch && after.Layout {
-		s.clean = lvm.Union(s.clean, lvm.Intersect(ranges, after.Free))
+	// What others chose meanwhile, or have by now, is theirs to write to.
+	if before.Epoch == after.Epoch && after.Layout && after.Seqno == s.seqno {
+		s.clean = lvm.Union(s.clean, lvm.Subtract(lvm.Intersect(ranges, after.Free), s.taken))
 	}
 }

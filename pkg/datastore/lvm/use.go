@@ -42,6 +42,9 @@ func (p *pool) attach(ctx context.Context, v datastore.Volume) (datastore.Opened
 	}
 	p.activation.Lock()
 	d, err := p.reach(ctx, i.Name)
+	if err == nil {
+		p.holdActive(i.Name)
+	}
 	p.activation.Unlock()
 	if err != nil {
 		return datastore.Opened{}, p.whyNot(ctx, i, err)
@@ -118,7 +121,19 @@ func (p *pool) detach(ctx context.Context, v datastore.Volume) error {
 	if fault.Is(err, fault.Precondition) { // somebody was faster
 		return nil
 	}
+	if err == nil {
+		p.mu.Lock()
+		delete(p.attached, i.Name)
+		p.mu.Unlock()
+	}
 	return err
+}
+
+// holdActive keeps a volume that was opened active until it is closed: a raw one may be published, and not be open at the moment.
+func (p *pool) holdActive(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attached[name] = true
 }
 
 // bare is a volume's active device once no loop device of ours that nobody uses is on it. One that is not active is fault.NotFound.
@@ -242,14 +257,21 @@ func (p *pool) growWide(ctx context.Context, i item, bytes int64) error {
 	if err := p.Retag(ctx, lvm.Retag{Name: i.Name, Add: []string{growingTag, progressTag(i.Bytes)}}); err != nil {
 		return err
 	}
-	if err := p.Extend(ctx, i.Name, bytes, nil); err != nil {
-		return errors.Join(err, p.finish(ctx, i.Name))
-	}
-	return p.endGrowth(ctx, i.Name)
+	err = p.Extend(ctx, i.Name, bytes, nil)
+	// A call of lvm that failed may have grown it all the same: what it got is zeroed in any case.
+	return errors.Join(err, p.endGrowth(ctx, i.Name))
 }
 
 // endGrowth zeroes what was added to a raw volume, from where an earlier call came to.
 func (p *pool) endGrowth(ctx context.Context, name string) error {
+	vg, err := p.enter(ctx)
+	if err != nil {
+		return err
+	}
+	if number(vg.LVs[name].Tags, atTag) == 0 {
+		return fault.New(fault.Precondition, "%s/%s bears the tag %s and none that says from where on it is to be zeroed (%s...); nothing was zeroed: "+
+			"if what was added to it reads as zeroes, take the tag off", vg.Name, name, growingTag, atTag)
+	}
 	if err := p.zero(ctx, name, 0); err != nil {
 		return err
 	}

@@ -25,8 +25,8 @@ func (p *pool) note(ctx context.Context, name string) blockdev.Tell {
 		if err != nil {
 			return err
 		}
-		old := having(vg.LVs[name].Tags, atTag)
-		err = p.Retag(ctx, lvm.Retag{Name: name, Add: []string{atTag + strconv.FormatInt(offset, 10)}, Remove: old})
+		at := []string{atTag + strconv.FormatInt(offset, 10)}
+		err = p.Retag(ctx, lvm.Retag{Name: name, Add: at, Remove: without(having(vg.LVs[name].Tags, atTag), at)})
 		last = p.tools.Now()
 		return err
 	}
