@@ -183,20 +183,22 @@ func TestExpand(t *testing.T) {
 	want(t, err, fault.Exhausted, "left")
 }
 
-func TestAnExpansionWithoutRoomIsTakenBack(t *testing.T) {
-	r := newRig(t, func(v *v1alpha1.DatastoreVolume) {
-		if v.Status.Worker.Phase == v1alpha1.Ready && v.Spec.Deletion == nil {
-			v.Status.Worker.Failure = &v1alpha1.Failure{Reason: "Exhausted", Message: "the disk is full", ObservedGeneration: v.Generation}
-			return
+func TestAnExpansionThatIsRefusedIsTakenBack(t *testing.T) {
+	for _, kind := range []fault.Kind{fault.Exhausted, fault.Precondition} {
+		r := newRig(t, func(v *v1alpha1.DatastoreVolume) {
+			if v.Status.Worker.Phase == v1alpha1.Ready && v.Spec.Deletion == nil {
+				v.Status.Worker.Failure = &v1alpha1.Failure{Reason: kind.String(), Message: "the disk is full", ObservedGeneration: v.Generation}
+				return
+			}
+			obedient(v)
+		})
+		r.create(t, ask("v", gib))
+		_, err := r.Expand(t.Context(), "v", controller.Range{Required: 2 * gib})
+		want(t, err, kind, "the disk is full")
+		v, err := r.Get(t.Context(), "v")
+		if err != nil || v.Spec.Size.Value() != gib {
+			t.Errorf("the record asks for %v, %v", v.Spec.Size.Value(), err)
 		}
-		obedient(v)
-	})
-	r.create(t, ask("v", gib))
-	_, err := r.Expand(t.Context(), "v", controller.Range{Required: 2 * gib})
-	want(t, err, fault.Exhausted, "the disk is full")
-	v, err := r.Get(t.Context(), "v")
-	if err != nil || v.Spec.Size.Value() != gib {
-		t.Errorf("the record asks for %v, %v", v.Spec.Size.Value(), err)
 	}
 }
 

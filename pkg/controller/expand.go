@@ -87,7 +87,7 @@ func (c *Controller) roomToGrow(ctx context.Context, v *v1alpha1.DatastoreVolume
 	return candidate{}, 0, fault.New(fault.Unavailable, "host %q has no pool of datastore %q now", v.Spec.Worker.Host, v.Spec.Datastore)
 }
 
-// raise writes the size and waits for the worker, and takes it back where the worker has no room.
+// raise writes the size and waits for the worker, and takes it back where the worker has no room, or refuses while the volume is in use.
 func (c *Controller) raise(ctx context.Context, v *v1alpha1.DatastoreVolume, pool candidate, bytes int64) (*v1alpha1.DatastoreVolume, error) {
 	grows := datastore.FromRecord(v)
 	grows.Bytes = bytes
@@ -112,14 +112,14 @@ func (c *Controller) raise(ctx context.Context, v *v1alpha1.DatastoreVolume, poo
 	}
 	grown, err := c.await(ctx, raised, func(now *v1alpha1.DatastoreVolume) (bool, error) {
 		if f := now.Status.Worker.Failure; f != nil && f.ObservedGeneration >= raised.Generation {
-			// Something else has to change first. Of what stands in the way of a volume in use the worker tries again.
+			// Something else has to change first.
 			if kind := fault.ParseKind(f.Reason); kind == fault.Exhausted || kind == fault.Precondition {
 				return false, fault.New(kind, "%s", f.Message)
 			}
 		}
 		return now.Status.Worker.Size.Value() >= bytes, nil
 	})
-	if fault.Is(err, fault.Exhausted) {
+	if fault.Is(err, fault.Exhausted) || fault.Is(err, fault.Precondition) {
 		if back := c.takeBack(ctx, raised); back != nil {
 			return nil, back
 		}

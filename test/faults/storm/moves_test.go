@@ -228,10 +228,8 @@ func expand(bytes int64, can rows.Can) move {
 			if can.Behind && bytes > w.size {
 				refused = stays(w, codes.ResourceExhausted)
 			}
-			if can.IdleGrowth && bytes > w.size { // it has snapshots, and is in use: tried again until it is not
-				later := w
-				later.want = bytes
-				refused = append(refused, outcome{codes.FailedPrecondition, later})
+			if can.IdleGrowth && bytes > w.size { // it has snapshots, and is in use
+				refused = append(refused, stays(w, codes.FailedPrecondition)...)
 			}
 			// What was asked for before may be under way still: a smaller size doesn't stop it.
 			if w.size = max(w.size, bytes); w.want <= w.size {

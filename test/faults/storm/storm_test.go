@@ -193,8 +193,24 @@ func (s *site) storm(ctx context.Context) error {
 	if err := s.capabilities(ctx); err != nil {
 		return err
 	}
+	empty, err := s.driver.Available(ctx, pool)
+	if err != nil {
+		return err
+	}
 	if err := s.first(ctx); err != nil {
 		return fmt.Errorf("a first life: %w", err)
+	}
+	if !s.storage.Can().Images { // what is wiped still lies there
+		err := harness.Eventually(ctx, settleLimit, func() error {
+			now, err := s.driver.Available(ctx, pool)
+			if err == nil && now < empty {
+				err = fmt.Errorf("after a first life %d bytes are available of %d", now, empty)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
 	before, err := s.camera.Take()
 	if err != nil {
