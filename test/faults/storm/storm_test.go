@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -193,24 +194,8 @@ func (s *site) storm(ctx context.Context) error {
 	if err := s.capabilities(ctx); err != nil {
 		return err
 	}
-	empty, err := s.driver.Available(ctx, pool)
-	if err != nil {
-		return err
-	}
 	if err := s.first(ctx); err != nil {
 		return fmt.Errorf("a first life: %w", err)
-	}
-	if !s.storage.Can().Images { // what is wiped still lies there
-		err := harness.Eventually(ctx, settleLimit, func() error {
-			now, err := s.driver.Available(ctx, pool)
-			if err == nil && now < empty {
-				err = fmt.Errorf("after a first life %d bytes are available of %d", now, empty)
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
 	}
 	before, err := s.camera.Take()
 	if err != nil {
@@ -237,7 +222,27 @@ func (s *site) storm(ctx context.Context) error {
 	if err := s.kept.sweep(s.storage); err != nil {
 		return err
 	}
-	return s.camera.Settles(ctx, before, settleLimit)
+	return s.settles(ctx, before)
+}
+
+// settles waits until nothing is there that was not before. What is wiped lies on a block device until that is done: what was wiped
+// before may be gone.
+func (s *site) settles(ctx context.Context, before harness.Photo) error {
+	if s.storage.Can().Images {
+		return s.camera.Settles(ctx, before, settleLimit)
+	}
+	return harness.Eventually(ctx, settleLimit, func() error {
+		now, err := s.camera.Take()
+		if err != nil {
+			return err
+		}
+		was := maps.Clone(before)
+		maps.DeleteFunc(was, func(thing, _ string) bool { _, still := now[thing]; return !still })
+		if diff := was.Diff(now); diff != "" {
+			return fmt.Errorf("the machine looks different:\n%s", diff)
+		}
+		return nil
+	})
 }
 
 // each runs something for all callers at once.
