@@ -25,7 +25,8 @@ func (p partition) Can() Can { return directoryCan(p.fs) }
 
 func (p partition) Setup(t testing.TB) Storage {
 	t.Helper()
-	s := &partitionStorage{Device: harness.NewDevice(t, poolBytes), fs: p.fs, own: filepath.Join(harness.Dir(t), "own")}
+	own := filepath.Join(harness.Dir(t), "own") // which is removed after the device, that may be mounted there
+	s := &partitionStorage{Device: harness.NewDevice(t, poolBytes), fs: p.fs, own: own}
 	check(t, s.mkfs()) // so that the driver's first look doesn't take long: that it makes one itself, its package's tests show
 	return s
 }
