@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/datastore-csi/datastore-csi/test/harness"
 )
@@ -34,10 +35,7 @@ func (disk) Can() Can {
 	}
 }
 
-func (d disk) Large() Row {
-	d.bytes *= 4
-	return d
-}
+func (d disk) sized(bytes int64) Row { return disk{sector: d.sector, bytes: bytes} }
 
 func (d disk) Setup(t testing.TB) Storage {
 	t.Helper()
@@ -304,6 +302,7 @@ func (s *diskStorage) Fill(t testing.TB, left int64) (empty func()) {
 	check(t, s.sfdisk(script, "--append", s.link))
 	return func() {
 		t.Helper()
+		check(t, harness.Eventually(t.Context(), wiping, s.idle))
 		if blank {
 			check(t, s.writeEnds(make([]byte, diskMiB), make([]byte, diskMiB)))
 			return
@@ -316,6 +315,21 @@ func (s *diskStorage) Fill(t testing.TB, left int64) (empty func()) {
 			}
 		}
 	}
+}
+
+// wiping is how long the driver may take to wipe what was deleted on a disk that is nearly full.
+const wiping = 2 * time.Minute
+
+// idle is an error while the driver has work of its own to do on the table: it and sfdisk have no lock in common, so that the one's
+// writing may undo the other's.
+func (s *diskStorage) idle() error {
+	marks, err := s.marks()
+	for _, m := range marks {
+		if m.Phase == "Remainder" {
+			return fmt.Errorf("what is left of volume %s waits for its wipe", m.ID)
+		}
+	}
+	return err
 }
 
 func (s *diskStorage) TakeAway(t testing.TB) (bringBack func()) {
